@@ -1,0 +1,1 @@
+"""Composition root: options -> a service with its adapters."""

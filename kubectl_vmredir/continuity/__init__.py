@@ -1,0 +1,1 @@
+"""One device session over many links. Pure."""

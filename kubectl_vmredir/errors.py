@@ -1,0 +1,261 @@
+"""Every exception this package raises on purpose.
+
+* VmRedirError
+    * UsageError
+    * ProtocolError
+        * LocalProtocolError
+        * RemoteProtocolError
+    * UsbError
+        * DeviceNotFound
+        * DeviceAmbiguous
+        * DeviceBusy
+        * DeviceLost
+    * ClusterError
+        * KubeconfigError
+        * ClusterUnreachable
+        * CertificateRejected
+        * LoginRequired
+        * Forbidden
+        * RedirectRefused
+        * VmiNotFound
+        * VmiNotReady
+        * NoUsbSlots
+        * SlotNotFound
+        * SlotsFull
+        * SlotTaken
+        * IdentityChanged
+        * MigrationRefused
+    * StreamLost
+    * LabError
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, ClassVar
+
+from kubectl_vmredir.model import (
+    DeviceSelector,
+    Identity,
+    LocalDevice,
+    VmiRef,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class ExitCode(enum.IntEnum):
+    """Exit status of the command; part of its contract (design.md section 6)."""
+
+    OK = 0
+    FAILURE = 1
+    USAGE = 2
+    DEVICE = 3
+    CLUSTER = 4
+    TAKEN = 5
+    INTERRUPTED = 130
+
+
+class VmRedirError(Exception):
+    """Base class: an error with a sentence for the user and, if we have one, a way out.
+
+    Args:
+        message: What failed, naming the object. One clause, lower case, no final stop.
+        hint: What the user can do about it. Full sentences.
+    """
+
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILURE
+    retryable: ClassVar[bool] = False
+    """Whether the same call may succeed later with nothing changed by the user."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(VmRedirError):
+    """The command line asks for something that cannot be meant."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ProtocolError(VmRedirError):
+    """usbredir was not spoken as it should be."""
+
+
+class LocalProtocolError(ProtocolError):
+    """Our own bug: we tried to send or do what the protocol forbids."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent what the protocol forbids."""
+
+
+class UsbError(VmRedirError):
+    """Something about the local device."""
+
+    exit_code = ExitCode.DEVICE
+
+
+class DeviceNotFound(UsbError):
+    """No local device is the one asked for."""
+
+    def __init__(self, selector: DeviceSelector) -> None:
+        super().__init__(
+            f"no USB device {selector}",
+            hint="List devices with: kubectl vmredir devices",
+        )
+
+
+class DeviceAmbiguous(UsbError):
+    """More than one local device is the one asked for."""
+
+    def __init__(self, selector: DeviceSelector, candidates: Sequence[LocalDevice]) -> None:
+        lines = "\n".join(f"  {DeviceSelector.of(device)}" for device in candidates)
+        super().__init__(
+            f"{selector} means {len(candidates)} devices",
+            hint=f"Name one of them:\n{lines}",
+        )
+
+
+class DeviceBusy(UsbError):
+    """The device is held by somebody else."""
+
+    exit_code = ExitCode.TAKEN
+
+    def __init__(self, device: LocalDevice, holder: str) -> None:
+        super().__init__(f"device {device} is held by {holder}")
+
+
+class DeviceLost(UsbError):
+    """The device went away while it was in use."""
+
+    retryable = True
+
+
+class ClusterError(VmRedirError):
+    """Something about the cluster."""
+
+    exit_code = ExitCode.CLUSTER
+
+
+class KubeconfigError(ClusterError):
+    """The kubeconfig is missing, broken, or lacks what was asked for."""
+
+
+class ClusterUnreachable(ClusterError):
+    """The API server does not answer, or something on the way to it does not."""
+
+    retryable = True
+
+
+class CertificateRejected(ClusterError):
+    """The API server's certificate is not the one that the kubeconfig trusts."""
+
+
+class LoginRequired(ClusterError):
+    """The cluster does not know the credentials, or no longer."""
+
+
+class Forbidden(ClusterError):
+    """The cluster knows the user, who may not do this."""
+
+
+class RedirectRefused(ClusterError):
+    """The server sent us elsewhere: credentials go nowhere but where the user pointed them."""
+
+
+class VmiNotFound(ClusterError):
+    """No such VMI."""
+
+    retryable = True
+
+    def __init__(self, vmi: VmiRef) -> None:
+        super().__init__(
+            f"no running VM {vmi.name!r} in namespace {vmi.namespace!r}",
+            hint="List VMs and their slots with: kubectl vmredir slots -A",
+        )
+
+
+class VmiNotReady(ClusterError):
+    """The VMI exists, but its streams cannot be reached just now."""
+
+    retryable = True
+
+
+class NoUsbSlots(ClusterError):
+    """The VMI has no USB redirection channels."""
+
+    def __init__(self, vmi: VmiRef, reason: str = "") -> None:
+        super().__init__(
+            f"VM {vmi} has no USB slots" + (f": {reason}" if reason else ""),
+            hint=(
+                "Add them to the VM and restart it:\n"
+                f"  kubectl patch vm -n {vmi.namespace} {vmi.name} --type=merge -p "
+                '\'{"spec":{"template":{"spec":{"domain":{"devices":{"clientPassthrough":{}}}}}}}\''
+            ),
+        )
+
+
+class SlotNotFound(ClusterError):
+    """The VMI has slots, but none of that name."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, vmi: VmiRef, slot: str, names: Sequence[str]) -> None:
+        super().__init__(
+            f"VM {vmi} has no slot {slot!r}", hint=f"Its slots are: {', '.join(names)}."
+        )
+
+
+class SlotsFull(ClusterError):
+    """All slots of the VMI are in use, as far as the cluster says."""
+
+    exit_code = ExitCode.TAKEN
+    retryable = True
+
+    def __init__(self, vmi: VmiRef) -> None:
+        super().__init__(
+            f"all USB slots of VM {vmi} are in use",
+            hint="Unbind a device, or end another client's virtctl usbredir, and try again.",
+        )
+
+
+class SlotTaken(ClusterError):
+    """The slot holds another redirection of ours."""
+
+    exit_code = ExitCode.TAKEN
+
+    def __init__(self, vmi: VmiRef, slot: str, device: DeviceSelector) -> None:
+        super().__init__(
+            f"slot {slot!r} of VM {vmi} already holds {device}",
+            hint="Choose another slot, or unbind that device first.",
+        )
+
+
+class IdentityChanged(ClusterError):
+    """The credentials belong to somebody else than at bind."""
+
+    exit_code = ExitCode.TAKEN
+
+    def __init__(self, before: Identity, now: Identity) -> None:
+        super().__init__(
+            f"the credentials now belong to {now.username!r}, the device was bound by "
+            f"{before.username!r}",
+            hint="Log in as the user who bound the device, or bind it again.",
+        )
+
+
+class MigrationRefused(ClusterError):
+    """The cluster did not start the migration."""
+
+
+class StreamLost(VmRedirError):
+    """An open stream ended, for whatever reason: EOF, reset, migration of the VMI."""
+
+    retryable = True
+
+
+class LabError(VmRedirError):
+    """The lab could not do what it was asked for."""

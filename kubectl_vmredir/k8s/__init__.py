@@ -1,0 +1,1 @@
+"""A small Kubernetes client: config, credentials, REST, watches. No USB, no KubeVirt."""

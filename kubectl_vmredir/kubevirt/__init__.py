@@ -1,0 +1,1 @@
+"""KubeVirt behind the ports of the service: VMIs, migrations, routes to QEMU."""

@@ -1,0 +1,1 @@
+"""The lab's API server. Knows no VM."""

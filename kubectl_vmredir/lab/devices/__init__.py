@@ -1,0 +1,1 @@
+"""Virtual USB devices: usb-hosts in software."""

@@ -1,0 +1,1 @@
+"""usbredir on the wire: packets, parser, span tracker, guard, filter rules. Pure."""

@@ -1,0 +1,1 @@
+"""The application: all that a user interface may know."""

@@ -1,0 +1,234 @@
+"""What the service needs from the outside, and the values that cross the border.
+
+Adapters (`usb`, `kubevirt`, `lab`) implement these protocols; `bootstrap` puts them together.
+All methods are called in one event loop, and listeners are called back in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from kubectl_vmredir.errors import VmRedirError
+    from kubectl_vmredir.model import (
+        Identity,
+        LocalDevice,
+        Route,
+        VmimView,
+        VmiRef,
+        VmiView,
+    )
+
+# -- the device side ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class UsbHostSockets:
+    """Our ends of the two sockets of a usb-host (design.md section 3).
+
+    Both are connected stream sockets, non-blocking. The receiver closes them; closing ``data``
+    tells the usb-host to give the device back in an orderly way.
+
+    Attributes:
+        data: usbredir bytes, as libusbredirhost speaks.
+        control: JSON lines. From the usb-host ``{"event": "claimed", "drivers": [...]}``,
+            ``{"event": "lost", "reason": str}``, ``{"event": "error", "message": str}``;
+            to it ``{"request": "stop"}``.
+    """
+
+    data: socket.socket
+    control: socket.socket
+
+
+class DeviceSource(Protocol):
+    """The USB devices that can be redirected."""
+
+    async def devices(self) -> Sequence[LocalDevice]:
+        """Return the devices that are plugged in now."""
+
+    def changes(self) -> AsyncIterator[None]:
+        """Yield whenever :meth:`devices` may have changed, until closed."""
+
+    async def claim(self, device: LocalDevice) -> UsbHostSockets:
+        """Start a usb-host for exactly this device.
+
+        Raises:
+            UsbError: If it cannot be had: gone, busy, no permission.
+        """
+
+
+# -- the VM side ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """The link's end is known to the byte: so many of our bytes were consumed."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Nobody knows how much of what we sent was consumed."""
+
+
+Boundary = Exact | Unknown
+
+
+class LinkListener(Protocol):
+    """Hears what happens on a link; called in the event loop, must not block."""
+
+    def link_received(self, data: memoryview) -> None:
+        """Bytes came from QEMU, at least one. The view is valid during the call only."""
+
+    def link_consumed(self, offset: int) -> None:
+        """QEMU is known to have read so many of our bytes. Never called on the api route."""
+
+    def link_writable(self, writable: bool) -> None:
+        """The write buffer passed its high (False) or low (True) water mark."""
+
+    def link_pong(self, round_trip_s: float) -> None:
+        """The answer to :meth:`Link.ping` came."""
+
+    def link_ended(self, boundary: Boundary, cause: VmRedirError) -> None:
+        """The link is gone, whoever ended it; called once, and nothing after it."""
+
+
+class Link(Protocol):
+    """One open byte stream to one QEMU. Only its owner closes it, through the gate."""
+
+    @property
+    def route(self) -> Route:
+        """How it was dialed."""
+
+    @property
+    def sent(self) -> int:
+        """Bytes handed to :meth:`send` so far: the offset that boundaries count in."""
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Queue bytes for QEMU; the view may be reused after the call.
+
+        Silently dropped after the link has ended.
+        """
+
+    def pause_reading(self) -> None:
+        """Stop :meth:`LinkListener.link_received` until :meth:`resume_reading`."""
+
+    def resume_reading(self) -> None:
+        """Undo :meth:`pause_reading`."""
+
+    def ping(self) -> None:
+        """Ask the far end for a sign of life; answered by :meth:`LinkListener.link_pong`."""
+
+    async def close(self) -> None:
+        """End the link in an orderly way; bounded in time, safe to call again."""
+
+
+class Dialer(Protocol):
+    """Opens links to VMIs."""
+
+    async def dial(self, vmi: VmiRef, listener: LinkListener) -> Link:
+        """Open a link over the api route; KubeVirt chooses the slot. The caller owns it.
+
+        The listener may be called before this returns.
+
+        Raises:
+            VmRedirError: If it cannot be opened; ``retryable`` says whether to try again.
+        """
+
+
+# -- the cluster ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class VmiSeen:
+    """The VMI is there, and looks so now. May repeat, may skip what came in between."""
+
+    vmi: VmiView
+
+
+@dataclass(frozen=True, slots=True)
+class VmiGone:
+    """The VMI is no longer there."""
+
+    vmi: VmiView
+    """As it was last seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class VmimSeen:
+    """The migration object is there, and looks so now."""
+
+    vmim: VmimView
+
+
+@dataclass(frozen=True, slots=True)
+class VmimGone:
+    """The migration object is no longer there."""
+
+    vmim: VmimView
+
+
+@dataclass(frozen=True, slots=True)
+class WatchLost:
+    """What is known is old from now on; events go on by themselves when the watch is back."""
+
+    cause: VmRedirError
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRestored:
+    """All that exists has been told again: what is known is true."""
+
+
+ClusterEvent = VmiSeen | VmiGone | VmimSeen | VmimGone | WatchLost | WatchRestored
+
+
+class Cluster(Protocol):
+    """VMIs and migrations of one context of a kubeconfig, as one user sees them."""
+
+    @property
+    def default_namespace(self) -> str:
+        """The namespace of the context."""
+
+    async def vmis(self, namespace: str | None, selector: str = "") -> Sequence[VmiView]:
+        """List VMIs of a namespace, or of all (None), chosen by a label selector.
+
+        Raises:
+            ClusterError: If they cannot be listed.
+        """
+
+    async def vmi(self, ref: VmiRef) -> VmiView:
+        """Return one VMI.
+
+        Raises:
+            VmiNotFound: If there is none.
+            ClusterError: If it cannot be had.
+        """
+
+    def watch(
+        self, namespace: str, vmi: str | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[ClusterEvent]]:
+        """Watch the VMIs (or the one named) and the migrations of a namespace.
+
+        Tells first all that exists, then :class:`WatchRestored`, then each change. Never ends
+        and never raises on a retryable trouble: it says :class:`WatchLost` and comes back.
+
+        Raises:
+            ClusterError: While iterating, if the trouble cannot be cured by waiting.
+        """
+
+    async def migrate(self, ref: VmiRef) -> VmimView:
+        """Ask for a live migration, as ``virtctl migrate`` does.
+
+        Raises:
+            ClusterError: If the cluster refuses.
+        """
+
+    async def identity(self) -> Identity:
+        """Return who we are to the cluster, with the credentials as they are now."""

@@ -1,0 +1,1 @@
+"""The USB devices of this machine behind the ports of the service."""
