@@ -27,6 +27,7 @@
         * MigrationRefused
     * StreamLost
     * LabError
+        * MigrationFailed
 """
 
 from __future__ import annotations
@@ -259,3 +260,7 @@ class StreamLost(VmRedirError):
 
 class LabError(VmRedirError):
     """The lab could not do what it was asked for."""
+
+
+class MigrationFailed(LabError):
+    """A guest of the lab did not move; it runs on where it was, if its node does."""
