@@ -1,0 +1,61 @@
+# kubectl-vmredir. `make help` lists what can be made.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CODE   := kubectl_vmredir tests benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint unit bench guest packages upgrade clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/ready ## A USB stick in a VM that moves, on the embedded lab (BACKEND=sim|qemu, MIGRATIONS=n)
+	@$(BIN)/kubectl-vmredir demo --headless --backend $(or $(BACKEND),auto) --migrations $(or $(MIGRATIONS),3)
+
+test: $(VENV)/ready ## All tiers of tests; installs the system packages they need where it may
+	@$(BIN)/python -m tests.tiers
+
+check: lint unit ## What needs nothing: format, lint, types, architecture, tests of the first tier
+
+lint: $(VENV)/ready
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+unit: $(VENV)/ready
+	$(BIN)/python -m tests.tiers --only plain
+
+format: $(VENV)/ready ## Format the code and put the imports in order
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+bench: $(VENV)/ready ## Benchmarks, as ratios against a peer in the same run
+	$(BIN)/python -m benchmarks
+
+guest: $(VENV)/ready ## Fetch kernel and busybox from Debian's packages and build the lab's guest
+	$(BIN)/python -m kubectl_vmredir.lab guest
+
+packages: $(VENV)/ready ## Install the system packages that the demo and the tests can use (root or sudo)
+	$(BIN)/python -m tests.tiers --install
+
+upgrade: ## Renew constraints.txt to the newest versions
+	$(PYTHON) -m venv build/upgrade
+	build/upgrade/bin/pip install --quiet --upgrade --editable '.[dev]'
+	{ sed -n '/^#/p' constraints.txt; build/upgrade/bin/pip freeze --exclude-editable --exclude pip --exclude setuptools; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+clean: ## Remove what was built
+	rm -rf $(VENV) build dist .cache .mypy_cache .pytest_cache .ruff_cache
+
+# The environment is made again when a dependency changes.
+$(VENV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "python3-venv is missing; installing it" >&2; \
+		if [ "$$(id -u)" = 0 ]; then apt-get update -q && apt-get install -qy python3-venv; \
+		else sudo -n sh -c 'apt-get update -q && apt-get install -qy python3-venv'; fi; } >&2 || { \
+		echo "error: python3-venv is missing; install it with: sudo apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@

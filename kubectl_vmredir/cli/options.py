@@ -1,0 +1,186 @@
+"""Flags that commands share, spelled as kubectl spells them.
+
+kubectl takes its flags anywhere after the plugin's name, so they are accepted before and after
+the command: ``kubectl vmredir -n demo slots`` and ``kubectl vmredir slots -n demo``.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from kubectl_vmredir.bootstrap import Options
+from kubectl_vmredir.errors import UsageError
+from kubectl_vmredir.model import DeviceSelector, VmiRef
+
+OUTPUT_FORMATS: Final = ("json", "yaml", "wide", "name")
+
+_LOG_LEVELS: Final = {0: logging.WARNING, 1: logging.WARNING, 2: logging.INFO}
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_CLUSTER_FLAGS: Final = (
+    click.Option(["--kubeconfig"], metavar="FILE", help="Kubeconfig to use, and no other."),
+    click.Option(["--context"], metavar="NAME", help="Context of the kubeconfig."),
+    click.Option(["--cluster"], metavar="NAME", help="Cluster of the kubeconfig."),
+    click.Option(["--user"], metavar="NAME", help="User of the kubeconfig."),
+    click.Option(["-n", "--namespace"], metavar="NAME", help="Namespace of the VMs."),
+    click.Option(["-s", "--server"], metavar="URL", help="Address of the API server."),
+    click.Option(["--token"], metavar="TOKEN", help="Bearer token for the API server."),
+    click.Option(
+        ["--as", "impersonate_user"], metavar="USER", help="User to impersonate; needs the right."
+    ),
+    click.Option(
+        ["--as-group", "impersonate_groups"],
+        metavar="GROUP",
+        multiple=True,
+        help="Group to impersonate; may be repeated.",
+    ),
+    click.Option(["--as-uid", "impersonate_uid"], metavar="UID", help="UID to impersonate."),
+    click.Option(
+        ["--insecure-skip-tls-verify", "insecure"],
+        is_flag=True,
+        help="Do not check the API server's certificate. Anybody in between can read it all.",
+    ),
+    click.Option(
+        ["--request-timeout"],
+        metavar="TIME",
+        default="0",
+        help="How long one request may take, such as 30s or 2m; 0 means no limit of yours.",
+    ),
+    click.Option(["--lab"], is_flag=True, help="Use the running lab: its VMs and its devices."),
+    click.Option(
+        ["--virtual"],
+        is_flag=True,
+        help="Use virtual devices with the cluster of the kubeconfig, for tests and bug reports.",
+    ),
+    click.Option(
+        ["-v", "--v", "verbosity"],
+        type=click.IntRange(0, 10),
+        default=0,
+        metavar="LEVEL",
+        help="Log to stderr: 2 tells changes of state, 4 and more tells packets.",
+    ),
+)
+
+
+class ClusterCommand(click.Command):
+    """A command that takes kubectl's flags besides its own."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - click's own signature
+        super().__init__(*args, **kwargs)
+        self._own = {param.name for param in self.params}
+        self.params = [*self.params, *_CLUSTER_FLAGS]
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
+        """Collect the shared flags into :class:`Options` and run the command with it."""
+        shared = {flag.name: ctx.params.pop(flag.name) for flag in _CLUSTER_FLAGS if flag.name}
+        for outer in (ctx.parent, ctx.parent.parent if ctx.parent else None):
+            if outer is None:
+                continue
+            for name in shared:
+                given = ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+                if not given and name in outer.params:
+                    shared[name] = outer.params[name]
+        start_logging(shared.pop("verbosity"))
+        shared["request_timeout_s"] = parse_duration(shared.pop("request_timeout"))
+        ctx.obj = Options(**shared)
+        return super().invoke(ctx)
+
+
+def shared_flags(group: click.Group) -> click.Group:
+    """Let the group take kubectl's flags in front of the command."""
+    group.params.extend(_CLUSTER_FLAGS)
+    return group
+
+
+def output_flags(command: _Command) -> _Command:
+    """Add ``-o`` and ``--no-headers``."""
+    command = click.option(
+        "--no-headers", is_flag=True, help="Leave the line of column names out."
+    )(command)
+    return click.option(
+        "-o",
+        "--output",
+        "output",
+        type=click.Choice(OUTPUT_FORMATS),
+        help="How to print; stable for scripts with json and yaml.",
+    )(command)
+
+
+def start_logging(verbosity: int) -> None:
+    """Send the log to stderr, as much of it as was asked for."""
+    level = _LOG_LEVELS.get(verbosity, logging.DEBUG if verbosity >= 4 else logging.INFO)
+    logging.basicConfig(level=level, format="%(levelname).1s %(name)s: %(message)s")
+    if verbosity < 6:
+        for name in ("httpx", "httpcore", "asyncio", "picows"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def parse_duration(text: str) -> float | None:
+    """Read kubectl's durations: ``0`` (None: no limit), ``30``, ``30s``, ``1m30s``, ``500ms``.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+    if re.fullmatch(r"\d+", text):
+        return float(text) or None
+    if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h))+", text):
+        raise UsageError(f"expected a time such as 30s or 2m, got {text!r}")
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
+    return sum(float(number) * units[unit] for number, unit in parts) or None
+
+
+def parse_device(text: str) -> DeviceSelector:
+    """Read a device argument.
+
+    Raises:
+        UsageError: If it names no device.
+    """
+    try:
+        return DeviceSelector.parse(text)
+    except ValueError as exc:
+        raise UsageError(str(exc), hint="List devices with: kubectl vmredir devices") from exc
+
+
+_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+
+
+def parse_vmi(text: str, namespace: str) -> VmiRef:
+    """Read a VM argument: ``x``, ``vm/x`` or ``vmi/x``.
+
+    Raises:
+        UsageError: If it names no VM.
+    """
+    kind, _, name = text.rpartition("/")
+    if kind not in ("", *_KINDS) or not _NAME.fullmatch(name):
+        raise UsageError(
+            f"expected a VM as NAME, vm/NAME or vmi/NAME, got {text!r}",
+            hint="List VMs with: kubectl vmredir slots -A",
+        )
+    return VmiRef(namespace, name)
+
+
+_KINDS: Final = (
+    "vm", "vms", "virtualmachine", "virtualmachines",
+    "vmi", "vmis", "virtualmachineinstance", "virtualmachineinstances",
+)  # fmt: skip
+
+
+def parse_target(text: str, namespace: str) -> tuple[VmiRef, str | None]:
+    """Read ``VMI`` or ``VMI/SLOT``, where VMI is as :func:`parse_vmi` takes it.
+
+    Raises:
+        UsageError: If it names no VM.
+    """
+    parts = text.split("/")
+    if parts[0] in _KINDS and len(parts) > 1:
+        parts[:2] = ["/".join(parts[:2])]
+    if len(parts) > 2 or not parts[-1]:
+        raise UsageError(f"expected VMI or VMI/SLOT, got {text!r}")
+    return parse_vmi(parts[0], namespace), parts[1] if len(parts) == 2 else None

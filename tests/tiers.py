@@ -1,0 +1,142 @@
+"""Runs the tests of every tier that this machine can run: ``python -m tests.tiers``.
+
+A tier is a set of tests with needs of its own. What is missing is installed with apt where that is
+allowed; otherwise the tier is left out, and it is said how to run it. With ``CI`` set a tier that
+is left out is a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from ctypes.util import find_library
+from dataclasses import dataclass
+
+from tests.support.peers import peers_folder
+
+
+@dataclass(frozen=True)
+class Tier:
+    """A set of tests and what it needs.
+
+    Attributes:
+        marker: pytest marker of its tests; empty for the tests that need nothing.
+        packages: Debian packages that would bring what is missing.
+        missing: Says what is missing; empty when all is there.
+        prepare: Command to run before the tests.
+    """
+
+    marker: str
+    packages: tuple[str, ...]
+    missing: Callable[[], str]
+    prepare: tuple[str, ...] = ()
+
+
+def _programs(*names: str) -> str:
+    return ", ".join(name for name in names if shutil.which(name) is None)
+
+
+def _libraries() -> str:
+    names = ("usbredirparser", "usbredirhost", "usb-1.0")
+    return ", ".join(f"lib{name}" for name in names if find_library(name) is None)
+
+
+def _peers() -> str:
+    if peers_folder() is None:
+        return "the peers' programs (set VMREDIR_PEERS to their folder)"
+    return _programs("kubectl")
+
+
+def _cluster() -> str:
+    if os.geteuid() != 0:
+        return "root (mount namespaces of the control plane's pods)"
+    return _peers() or _programs("qemu-system-x86_64", "ncat")
+
+
+_KUBECTL = () if shutil.which("kubectl") else ("kubernetes-client",)
+_QEMU = ("qemu-system-x86", "qemu-system-common")
+
+TIERS = (
+    Tier("native", ("libusbredirparser1", "libusbredirhost1", "libusb-1.0-0"), _libraries),
+    Tier(
+        "qemu",
+        _QEMU,
+        lambda: _programs("qemu-system-x86_64", "dpkg-deb", "apt-get"),
+        (sys.executable, "-m", "kubectl_vmredir.lab", "guest"),
+    ),
+    Tier("peers", _KUBECTL, _peers),
+    Tier("cluster", (*_KUBECTL, *_QEMU, "ncat", "util-linux"), _cluster),
+)
+
+
+def _root() -> tuple[str, ...] | None:
+    """Return what to put before a command to run it as root; None if we may not."""
+    if os.geteuid() == 0:
+        return ()
+    asked = subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False)
+    return ("sudo", "-n") if asked.returncode == 0 else None
+
+
+def install(packages: Sequence[str]) -> bool:
+    """Install Debian packages if this user may; return whether it worked."""
+    if shutil.which("apt-get") is None or (shutil.which("sudo") is None and os.geteuid() != 0):
+        return False
+    if (root := _root()) is None:
+        return False
+    for command in (
+        ["apt-get", "update", "-q"],
+        ["apt-get", "install", "-qy", "--no-install-recommends", *packages],
+    ):
+        if subprocess.run([*root, *command], stdout=sys.stderr, check=False).returncode:
+            return False
+    return True
+
+
+def main() -> int:
+    """Run pytest over the tiers; return its exit status, or 1 if CI lacks a tier."""
+    parser = argparse.ArgumentParser(prog="tests.tiers", description=__doc__)
+    parser.add_argument("--only", choices=["plain", *(tier.marker for tier in TIERS)])
+    parser.add_argument("--install", action="store_true", help="install packages, run nothing")
+    parser.add_argument("arguments", nargs="*", help="for pytest, after --")
+    options = parser.parse_args()
+
+    wanted = [tier for tier in TIERS if options.only in (None, tier.marker)]
+    packages = sorted({name for tier in wanted if tier.missing() for name in tier.packages})
+    if packages:
+        install(packages)
+    left_out = {tier.marker: missing for tier in wanted if (missing := tier.missing())}
+    if options.install:
+        return 1 if left_out else 0
+    for tier in wanted:
+        if (
+            tier.prepare
+            and tier.marker not in left_out
+            and subprocess.run(tier.prepare, check=False).returncode
+        ):
+            left_out[tier.marker] = f"what `{' '.join(tier.prepare[1:])}` makes"
+
+    run = {tier.marker for tier in wanted} - left_out.keys()
+    others = [tier.marker for tier in TIERS if tier.marker not in run]
+    expression = " and ".join(f"not {marker}" for marker in others)
+    if options.only not in (None, "plain"):
+        expression = options.only if options.only in run else ""
+    status = 0
+    if expression or not others:
+        arguments = ["-m", expression] if expression else []
+        command = [sys.executable, "-m", "pytest", *arguments, *options.arguments]
+        status = subprocess.run(command, check=False).returncode
+    for marker, missing in left_out.items():
+        print(f"tier {marker!r} was left out: it needs {missing}", file=sys.stderr)  # noqa: T201
+        print(f"  run it with: make packages && make test (tier {marker})", file=sys.stderr)  # noqa: T201
+    if left_out and os.environ.get("CI"):
+        print("error: in CI every tier must run", file=sys.stderr)  # noqa: T201
+        return status or 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
