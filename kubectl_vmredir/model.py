@@ -229,6 +229,22 @@ class Route(enum.StrEnum):
     POD = "pod"
 
 
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """A link's end is known to the byte: so many of our bytes were consumed."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Nobody knows how much of what we sent on a link was consumed."""
+
+
+Boundary = Exact | Unknown
+"""Where a link ended; design.md section 3."""
+
+
 class HandoverKind(enum.StrEnum):
     """What happens to the device session when the VM side changes; design.md section 4."""
 

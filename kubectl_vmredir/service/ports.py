@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from kubectl_vmredir.errors import VmRedirError
     from kubectl_vmredir.model import (
+        Boundary,
         Identity,
         LocalDevice,
         Route,
@@ -63,21 +64,6 @@ class DeviceSource(Protocol):
 
 
 # -- the VM side ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Exact:
-    """The link's end is known to the byte: so many of our bytes were consumed."""
-
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """Nobody knows how much of what we sent was consumed."""
-
-
-Boundary = Exact | Unknown
 
 
 class LinkListener(Protocol):
