@@ -68,34 +68,51 @@ _CLUSTER_FLAGS: Final = (
 )
 
 
-class ClusterCommand(click.Command):
-    """A command that takes kubectl's flags besides its own."""
+class ClusterGroup(click.Group):
+    """A group that takes kubectl's flags in front of the command."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - click's own signature
         super().__init__(*args, **kwargs)
-        self._own = {param.name for param in self.params}
         self.params = [*self.params, *_CLUSTER_FLAGS]
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
-        """Collect the shared flags into :class:`Options` and run the command with it."""
-        shared = {flag.name: ctx.params.pop(flag.name) for flag in _CLUSTER_FLAGS if flag.name}
-        for outer in (ctx.parent, ctx.parent.parent if ctx.parent else None):
-            if outer is None:
-                continue
-            for name in shared:
-                given = ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
-                if not given and name in outer.params:
-                    shared[name] = outer.params[name]
+        """Keep the flags that were given for the command."""
+        for name, value, given in _taken_flags(ctx):
+            if given:
+                ctx.meta[f"{__name__}.{name}"] = value
+        return super().invoke(ctx)
+
+
+class ClusterCommand(click.Command):
+    """A command that takes kubectl's flags besides its own, and :class:`Options` as its object."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - click's own signature
+        super().__init__(*args, **kwargs)
+        self.params = [*self.params, *_CLUSTER_FLAGS]
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
+        """Collect the flags, those after the command first, and run the command."""
+        shared = {
+            name: value if given else ctx.meta.get(f"{__name__}.{name}", value)
+            for name, value, given in _taken_flags(ctx)
+        }
         start_logging(shared.pop("verbosity"))
         shared["request_timeout_s"] = parse_duration(shared.pop("request_timeout"))
         ctx.obj = Options(**shared)
         return super().invoke(ctx)
 
 
-def shared_flags(group: click.Group) -> click.Group:
-    """Let the group take kubectl's flags in front of the command."""
-    group.params.extend(_CLUSTER_FLAGS)
-    return group
+def _taken_flags(ctx: click.Context) -> list[tuple[str, Any, bool]]:
+    """Take the shared flags out of what the callback gets: name, value, whether it was given."""
+    return [
+        (
+            name,
+            ctx.params.pop(name),
+            ctx.get_parameter_source(name) is not ParameterSource.DEFAULT,
+        )
+        for flag in _CLUSTER_FLAGS
+        if (name := flag.name)
+    ]
 
 
 def output_flags(command: _Command) -> _Command:

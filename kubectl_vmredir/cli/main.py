@@ -1,0 +1,81 @@
+"""``kubectl vmredir``: the entry point, and the only place that prints an error."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from kubectl_vmredir.cli.options import ClusterGroup
+from kubectl_vmredir.errors import ExitCode, VmRedirError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PROGRAM: Final = "kubectl vmredir"
+
+_COMMANDS: Final = {
+    "bind": "bind",
+    "demo": "demo",
+    "devices": "devices",
+    "lab": "lab",
+    "migrate": "migrate",
+    "slots": "slots",
+    "version": "version",
+}
+"""Module in ``commands`` by name of the command."""
+
+
+class LazyGroup(ClusterGroup):
+    """Imports a command when it is asked for, so that ``--help`` stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, imported now."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"kubectl_vmredir.cli.commands.{_COMMANDS[cmd_name]}")
+        command: click.Command = module.command
+        return command
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+def cli() -> None:
+    """Plug local USB devices into KubeVirt VMs, and keep them plugged while the VM migrates.
+
+    \b
+    List what there is:    kubectl vmredir devices
+                           kubectl vmredir slots -A
+    Plug a device in:      kubectl vmredir bind 0951:1666 my-vm/flash --foreground
+    See it at work:        kubectl vmredir demo --headless
+    """  # noqa: D301 - \b is click's
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    try:
+        status = cli.main(args=argv, prog_name=PROGRAM, standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        return ExitCode.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    except VmRedirError as error:
+        click.echo(f"error: {error}", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output has gone, as in `... | head`; nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    return status if isinstance(status, int) else ExitCode.OK

@@ -1,0 +1,88 @@
+"""Tables, JSON, YAML and names on stdout."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import pytest
+import yaml
+
+from kubectl_vmredir.cli.output import API_VERSION, Column, Listing, printable
+
+
+@dataclass(frozen=True)
+class Thing:
+    name: str
+    size: int
+
+
+LISTING: Listing[Thing] = Listing(
+    kind="ThingList",
+    columns=(
+        Column("NAME", lambda thing: thing.name),
+        Column("SIZE", lambda thing: str(thing.size), wide=True),
+    ),
+    name=lambda thing: f"thing/{thing.name}",
+    empty="No things.",
+)
+THINGS = [Thing("a", 1), Thing("long-one", 20)]
+
+
+def test_table_has_columns_as_kubectl_writes_them(capsys: pytest.CaptureFixture[str]) -> None:
+    LISTING.print(THINGS, "wide")
+
+    assert capsys.readouterr().out == "NAME       SIZE\na          1\nlong-one   20\n"
+
+
+def test_wide_columns_are_left_out_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+    LISTING.print(THINGS, None, headers=False)
+
+    assert capsys.readouterr().out == "a\nlong-one\n"
+
+
+def test_nothing_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    LISTING.print([], None)
+
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "No things.\n")
+
+
+def test_json_of_nothing_is_an_empty_list(capsys: pytest.CaptureFixture[str]) -> None:
+    LISTING.print([], "json")
+
+    assert json.loads(capsys.readouterr().out)["items"] == []
+
+
+def test_json_and_yaml_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    LISTING.print(THINGS, "json")
+    as_json = json.loads(capsys.readouterr().out)
+    LISTING.print(THINGS, "yaml")
+    as_yaml = yaml.safe_load(capsys.readouterr().out)
+
+    assert as_json == as_yaml
+    assert as_json == {
+        "apiVersion": API_VERSION,
+        "kind": "ThingList",
+        "items": [{"name": "a", "size": 1}, {"name": "long-one", "size": 20}],
+    }
+
+
+def test_names_are_one_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    LISTING.print(THINGS, "name")
+
+    assert capsys.readouterr().out == "thing/a\nthing/long-one\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("two\nlines", "two\\nlines"),
+        ("rtl\u202eoverride", "rtl\\u202eoverride"),
+        ("münchen", "münchen"),
+    ],
+)
+def test_untrusted_text_cannot_command_the_terminal(text: str, shown: str) -> None:
+    assert printable(text) == shown
