@@ -1,6 +1,6 @@
 """Keeps one device session with the usb-host while the usb-guests change.
 
-The machine does no I/O and reads no clock. Its owner turns what happens on both sides into
+Events and effects are in ``events.py``. The machine does no I/O and reads no clock. Its owner turns what happens on both sides into
 events, calls :meth:`ContinuityMachine.handle`, and carries out the effects in order, before
 the next event. State of the VM side::
 
@@ -47,163 +47,12 @@ the link through the gate, ends the usb-host, and starts over with a new machine
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kubectl_vmredir.model import Boundary
-
-# -- events ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class HostBytes:
-    """The usb-host sent bytes, at least one."""
-
-    data: memoryview
-    """Valid during the call and until the effects are carried out; not kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class GuestBytes:
-    """The guest sent bytes on the link, at least one."""
-
-    data: memoryview
-    """Valid during the call and until the effects are carried out; not kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class LinkOpened:
-    """A fresh link is open; its QEMU has said nothing yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class LinkEnded:
-    """The link is gone, whoever ended it."""
-
-    boundary: Boundary
-
-
-@dataclass(frozen=True, slots=True)
-class HostEnded:
-    """The usb-host is gone: device unplugged, process ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class GuestWritable:
-    """The link's write buffer passed its high (False) or low (True) water mark."""
-
-    writable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class HostWritable:
-    """The write buffer towards the usb-host passed its high or low water mark."""
-
-    writable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class DetachRequested:
-    """Take the device from the guest in an orderly way; told :class:`DeviceDetached`."""
-
-
-# -- effects --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SendToGuest:
-    """Write this to the link."""
-
-    data: memoryview | bytes
-
-
-@dataclass(frozen=True, slots=True)
-class SendToHost:
-    """Write this to the usb-host."""
-
-    data: memoryview | bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ReadHost:
-    """Stop (False) or go on (True) reading from the usb-host."""
-
-    enabled: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ReadGuest:
-    """Stop (False) or go on (True) reading from the link. A new link starts with True."""
-
-    enabled: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CloseLink:
-    """Nothing more can be said on this link: close it, through the gate. The session stays."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class RestartSession:
-    """Close the link (through the gate) and the usb-host, and start over."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceAttached:
-    """The guest was told of the device: it is plugged in."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceDetached:
-    """The guest no longer has the device, and has said so if it can say it.
-
-    After :class:`DetachRequested`, or because the usb-host told it so.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceRejected:
-    """The guest's QEMU does not want this device (filter_reject)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """Nothing is left of the former guest; the next one may get the device.
-
-    Comes once after each link that ended (or detached) and had left something behind; until
-    then :attr:`ContinuityMachine.settled` is False. The owner allows a bounded time for it.
-    """
-
-
-Event = (
-    HostBytes
-    | GuestBytes
-    | LinkOpened
-    | LinkEnded
-    | HostEnded
-    | GuestWritable
-    | HostWritable
-    | DetachRequested
-)
-Effect = (
-    SendToGuest
-    | SendToHost
-    | ReadHost
-    | ReadGuest
-    | CloseLink
-    | RestartSession
-    | DeviceAttached
-    | DeviceDetached
-    | DeviceRejected
-    | Settled
-)
+    from kubectl_vmredir.continuity.events import Effect, Event
 
 
 class State(enum.Enum):
