@@ -1,0 +1,290 @@
+"""Finds and checks the packets in a stream of usbredir, without copying their payload.
+
+For the steady state of the data path: received chunks go on as they are, and a
+:class:`Span` says what is in them. All that a receiver could reject is checked here; see
+:mod:`layout` for the table of what may be sent, and :func:`transfer_fault` for the rule of
+directions.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from kubectl_vmredir.errors import LocalProtocolError, RemoteProtocolError
+from kubectl_vmredir.protocol.constants import NO_CAPS, Cap, PacketType, Side, Status, agree
+from kubectl_vmredir.protocol.data import transfer_fault
+from kubectl_vmredir.protocol.description import Hello
+from kubectl_vmredir.protocol.layout import LAYOUTS, check_header
+from kubectl_vmredir.protocol.packets import Header, decode_body
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HEAD_SIZE: Final = 10
+"""Bytes of a body that a span keeps: the longest type-specific header of a data packet."""
+
+_START_32: Final = struct.Struct(f"<III{HEAD_SIZE}s")
+_START_64: Final = struct.Struct(f"<IIQ{HEAD_SIZE}s")
+
+
+@dataclass(slots=True)
+class Span:
+    """Where a packet lies in the stream, and what it is.
+
+    Not frozen, although nobody may change it: that would double the time to make one.
+
+    Attributes:
+        type: Packet type.
+        id: Packet id.
+        length: Size of the body, in bytes.
+        header_size: Size of the header, in bytes.
+        offset: Where its header starts, in bytes from the start of the stream.
+        head: First bytes of the body, :data:`HEAD_SIZE` at most.
+        body: The whole body of a control packet; None for a data packet.
+    """
+
+    type: PacketType
+    id: int
+    length: int
+    header_size: int
+    offset: int
+    head: bytes
+    body: bytes | None
+
+    @property
+    def end(self) -> int:
+        """Where the next packet starts."""
+        return self.offset + self.header_size + self.length
+
+    @property
+    def endpoint(self) -> int | None:
+        """Endpoint address, None if this type has none."""
+        at = LAYOUTS[self.type].endpoint_at
+        return None if at is None else self.head[at]
+
+    @property
+    def status(self) -> Status | None:
+        """Status, None if this type has none; in a request it means nothing."""
+        at = LAYOUTS[self.type].status_at
+        return None if at is None else Status(self.head[at])
+
+
+class SpanTracker:
+    """Follows the stream of one sender.
+
+    What comes before a fault in the same chunk is not given out. After a fault the tracker
+    stays broken: it cannot know where the next packet starts.
+
+    Args:
+        sender: Who sends the stream.
+        own_caps: Capabilities in the hello of the other direction, if they are known yet.
+    """
+
+    def __init__(self, sender: Side, *, own_caps: Cap | None = None) -> None:
+        self._sender = sender
+        self._own_caps = own_caps
+        self._sender_caps: Cap | None = None
+        self._caps: Cap | None = None
+        self._start = _START_32
+        self._transfers: dict[int, _Transfer] = {}
+        self._partial = bytearray()  # the start of a packet, until its span can be made
+        self._last_offset = 0  # of the last span
+        self._skip = 0  # bytes of the last span's payload that are still to come
+        self._offset = 0
+        self._fault: str | None = None
+
+    @property
+    def own_caps(self) -> Cap | None:
+        """Capabilities in the hello of the other direction; to be set before it is answered."""
+        return self._own_caps
+
+    @own_caps.setter
+    def own_caps(self, own_caps: Cap) -> None:
+        if self._caps is not None and own_caps != self._own_caps:
+            raise LocalProtocolError("own caps changed after they were agreed")
+        self._own_caps = own_caps
+        self._agree()
+
+    @property
+    def caps(self) -> Cap | None:
+        """The agreed capabilities; None until both hellos are known."""
+        return self._caps
+
+    @property
+    def offset(self) -> int:
+        """Bytes fed so far."""
+        return self._offset
+
+    @property
+    def boundary(self) -> int:
+        """Where the last whole packet ends, in bytes from the start of the stream."""
+        return self._last_offset if self._skip else self._offset - len(self._partial)
+
+    def feed(self, chunk: bytes | memoryview) -> list[Span]:
+        """Take the next bytes of the stream and return the packets that became known.
+
+        A data packet is known as soon as its header and head are there, a control packet
+        when all of it is.
+
+        Raises:
+            RemoteProtocolError: If the sender broke the protocol, now or before.
+        """
+        if self._fault is not None:
+            raise RemoteProtocolError(self._fault)
+        try:
+            return self._scan(chunk)
+        except RemoteProtocolError as error:
+            self._fault = str(error)
+            raise
+
+    def _scan(self, chunk: bytes | memoryview) -> list[Span]:
+        spans: list[Span] = []
+        size = len(chunk)
+        position = self._skip
+        while position < size:
+            if not self._partial:
+                position = self._skim(chunk, position, spans)
+            if position < size:
+                position = self._assemble(chunk, position, spans)
+        if spans:
+            self._last_offset = spans[-1].offset
+        self._skip = position - size
+        self._offset += size
+        return spans
+
+    def _skim(self, chunk: bytes | memoryview, position: int, spans: list[Span]) -> int:
+        """Step over data packets whose header and head are in the chunk: the steady state.
+
+        Return where it met something else: a control packet, the end, or a fault.
+        """
+        start = self._start
+        header_size = start.size - HEAD_SIZE
+        last = len(chunk) - start.size
+        transfers = self._transfers
+        offset = self._offset
+        while position <= last:
+            raw_type, length, packet_id, head = start.unpack_from(chunk, position)
+            transfer = transfers.get(raw_type)
+            if transfer is None or not transfer.accepts(length, head):
+                return position
+            if length < HEAD_SIZE:
+                head = head[:length]
+            spans.append(
+                Span(transfer.type, packet_id, length, header_size, offset + position, head, None)
+            )
+            position += header_size + length
+        return position
+
+    def _assemble(self, chunk: bytes | memoryview, position: int, spans: list[Span]) -> int:
+        """Collect one packet which is a control packet, or lies across chunks."""
+        offset = self._offset + position - len(self._partial)
+        header_size = self._start.size - HEAD_SIZE
+        position = self._collect(chunk, position, header_size)
+        if len(self._partial) < header_size:
+            return position
+        header = Header.decode(
+            bytes(self._partial[:header_size]), wide_ids=self._start is _START_64
+        )
+        check_header(header.type, header.length, sender=self._sender, caps=self._caps)
+        known = min(header.length, HEAD_SIZE) if header.type.is_data else header.length
+        position = self._collect(chunk, position, header_size + known)
+        if len(self._partial) < header_size + known:
+            return position
+        body = bytes(self._partial[header_size:])
+        self._partial.clear()
+        if header.type.is_data:
+            self._check_transfer(header, body)
+        else:
+            packet = decode_body(header.type, body, self._caps or NO_CAPS)
+            if isinstance(packet, Hello):
+                self._sender_caps = packet.caps
+                self._agree()
+        spans.append(
+            Span(
+                header.type,
+                header.id,
+                header.length,
+                header_size,
+                offset,
+                body[:HEAD_SIZE],
+                None if header.type.is_data else body,
+            )
+        )
+        return position + header.length - known
+
+    def _collect(self, chunk: bytes | memoryview, position: int, wanted: int) -> int:
+        """Move bytes to the partial packet until it has ``wanted``, as far as the chunk goes."""
+        piece = chunk[position : position + max(wanted - len(self._partial), 0)]
+        self._partial += piece
+        return position + len(piece)
+
+    def _check_transfer(self, header: Header, head: bytes) -> None:
+        transfer = self._transfers[header.type]
+        endpoint, length = transfer.read(head)
+        fault = transfer_fault(
+            header.type,
+            sender=self._sender,
+            endpoint=endpoint,
+            length=length,
+            tail=header.length - transfer.header_size,
+        )
+        if fault is not None:
+            raise RemoteProtocolError(fault)
+
+    def _agree(self) -> None:
+        """Choose the layouts once both hellos are known."""
+        if self._own_caps is None or self._sender_caps is None:
+            return
+        self._caps = agree(self._own_caps, self._sender_caps)
+        if Cap.IDS_64BITS in self._caps:
+            self._start = _START_64
+        self._transfers = {
+            packet_type: _Transfer(packet_type, self._sender, self._caps)
+            for packet_type in PacketType
+            if packet_type.is_data
+        }
+
+
+class _Transfer:
+    """How the tracker reads the data packets of one type.
+
+    Attributes:
+        type: Packet type.
+        header_size: Size of the type-specific header, in bytes.
+        read: Returns endpoint and length from the head of a body.
+    """
+
+    __slots__ = ("_input_carries", "_max_length", "_two_way", "header_size", "read", "type")
+
+    def __init__(self, packet_type: PacketType, sender: Side, caps: Cap) -> None:
+        self.type = packet_type
+        self.header_size = LAYOUTS[packet_type].header_size(caps)
+        self.read = _reader(packet_type, caps)
+        self._max_length = LAYOUTS[packet_type].max_tail
+        self._input_carries = sender is Side.HOST
+        self._two_way = packet_type in (PacketType.CONTROL_PACKET, PacketType.BULK_PACKET)
+
+    def accepts(self, length: int, head: bytes) -> bool:
+        """Return whether it is sure that the packet is right; if not, ask properly."""
+        endpoint, wanted = self.read(head)
+        tail = length - self.header_size
+        if (endpoint >= 0x80) is self._input_carries:
+            return tail == wanted <= self._max_length
+        return not tail and self._two_way and wanted <= self._max_length
+
+
+def _reader(packet_type: PacketType, caps: Cap) -> Callable[[bytes], tuple[int, int]]:
+    match packet_type:
+        case PacketType.CONTROL_PACKET:
+            return lambda head: (head[0], head[8] | head[9] << 8)
+        case PacketType.BUFFERED_BULK_PACKET:
+            return lambda head: (head[8], int.from_bytes(head[4:8], "little"))
+        case PacketType.BULK_PACKET if Cap.BULK_LENGTH_32BITS in caps:
+            return lambda head: (
+                head[0],
+                head[2] | head[3] << 8 | head[8] << 16 | head[9] << 24,
+            )
+        case _:
+            return lambda head: (head[0], head[2] | head[3] << 8)
