@@ -1,0 +1,177 @@
+"""A small Kubernetes client: REST, lists in pages, watches.
+
+It knows no kind and no group: callers give paths, and get decoded JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING, Final, Self
+
+import httpx
+
+from kubectl_vmredir.errors import ClusterError
+from kubectl_vmredir.k8s.objects import ListResult, metadata, printable
+from kubectl_vmredir.k8s.status import StatusError, unreachable
+from kubectl_vmredir.k8s.transport import Transport, read_body
+from kubectl_vmredir.k8s.watch import watch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+    from types import TracebackType
+
+    from kubectl_vmredir.k8s.credentials import Credential
+    from kubectl_vmredir.k8s.kubeconfig import ClusterConfig
+    from kubectl_vmredir.k8s.objects import JsonObject, WatchEvent
+    from kubectl_vmredir.k8s.transport import Access, Params
+
+logger = logging.getLogger(__name__)
+
+MERGE_PATCH: Final = "application/merge-patch+json"
+JSON_PATCH: Final = "application/json-patch+json"
+REQUEST_TIMEOUT_S: Final = 60.0
+_PAGE_SIZE: Final = 500
+
+
+class KubeClient:
+    """Talks to one API server as one user; an async context manager.
+
+    Every method raises :class:`~kubectl_vmredir.errors.ClusterError`: what the server refuses is
+    a :class:`~kubectl_vmredir.k8s.status.StatusError`, but LoginRequired for 401 and Forbidden
+    for 403.
+
+    Args:
+        config: Which server, and who we are.
+    """
+
+    def __init__(self, config: ClusterConfig) -> None:
+        self.config = config
+        self._transport = Transport(config)
+        limit_s = config.request_timeout_s
+        self._limit_s = REQUEST_TIMEOUT_S if limit_s is None else limit_s or None
+
+    async def __aenter__(self) -> Self:
+        if self.config.insecure:
+            logger.warning("the certificate of %s is not checked", self.config.server)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._transport.aclose()
+
+    async def get(self, path: str, params: Params | None = None) -> JsonObject:
+        """GET an object."""
+        return await self._request("GET", path, params=params)
+
+    async def create(self, path: str, obj: JsonObject) -> JsonObject:
+        """POST an object to a collection; return it as it was stored."""
+        return await self._request("POST", path, body=obj)
+
+    async def update(self, path: str, obj: JsonObject) -> JsonObject:
+        """PUT an object; return it as it was stored."""
+        return await self._request("PUT", path, body=obj)
+
+    async def patch(
+        self,
+        path: str,
+        change: JsonObject | Sequence[JsonObject],
+        *,
+        content_type: str = MERGE_PATCH,
+    ) -> JsonObject:
+        """PATCH an object; return it as it was stored."""
+        return await self._request("PATCH", path, body=change, content_type=content_type)
+
+    async def delete(self, path: str, options: JsonObject | None = None) -> JsonObject:
+        """DELETE an object; return what the server says of it.
+
+        Args:
+            path: Path of the object.
+            options: DeleteOptions, for instance with preconditions.
+        """
+        return await self._request("DELETE", path, body=options)
+
+    async def list_all(self, path: str, params: Params | None = None) -> ListResult:
+        """List a collection, page by page.
+
+        Should the list expire between two pages (410), it is asked for again, in one piece.
+        """
+        try:
+            return await self._list(path, {**(params or {}), "limit": _PAGE_SIZE})
+        except StatusError as error:
+            if error.status != httpx.codes.GONE:
+                raise
+        return await self._list(path, params or {})
+
+    def watch(self, path: str, params: Params | None = None) -> AsyncGenerator[WatchEvent, None]:
+        """List a collection and watch it, for as long as the generator is open.
+
+        All that exists comes first, as ADDED, then LISTED, then each change. A watch that ends is
+        begun again by itself; LOST says that this fails, LISTED that it is made good. Objects that
+        vanished unseen come as DELETED.
+
+        Raises:
+            ClusterError: While iterating, if the trouble cannot be cured by waiting.
+        """
+        return watch(self, self._transport, path, params or {})
+
+    async def access(self) -> Access:
+        """Return what a connection of another kind needs, with credentials as they are now."""
+        return await self._transport.access()
+
+    def reject(self, credential: Credential) -> bool:
+        """Hear that the server refused a credential (401); say whether a fresh one may do."""
+        return self._transport.reject(credential)
+
+    async def _list(self, path: str, params: Params) -> ListResult:
+        items: list[JsonObject] = []
+        following = ""
+        while True:
+            page = await self.get(path, {**params, "continue": following} if following else params)
+            found = page.get("items") or []
+            if not isinstance(found, list):
+                raise ClusterError(f"{path} is not a list")
+            items += [item for item in found if isinstance(item, dict)]
+            following = str(metadata(page).get("continue") or "")
+            if not following:
+                return ListResult(items, str(metadata(page).get("resourceVersion") or ""))
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        body: JsonObject | Sequence[JsonObject] | None = None,
+        content_type: str = "application/json",
+    ) -> JsonObject:
+        content = None if body is None else json.dumps(body).encode()
+        try:
+            async with (
+                asyncio.timeout(self._limit_s),
+                self._transport.send(
+                    method, path, params=params, content=content, content_type=content_type
+                ) as response,
+            ):
+                return _decoded(await read_body(response), self.config.server)
+        except (httpx.HTTPError, OSError) as exc:
+            raise unreachable(exc, self.config.server) from exc
+
+
+def _decoded(body: bytes, server: str) -> JsonObject:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ClusterError(
+            f"{server} does not answer like an API server: "
+            f"{printable(body[:80].decode(errors='replace'))!r}",
+            hint="Is there a login page or a proxy in the way? Check the kubeconfig's server.",
+        )
+    return found

@@ -1,0 +1,74 @@
+"""What an API server hands out: objects, lists, and the events of a watch."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kubectl_vmredir.errors import ClusterError
+
+JsonObject = dict[str, Any]
+"""A decoded JSON object of the cluster: untrusted, of any shape below the first level."""
+
+_LONGEST_TEXT: Final = 1000
+
+
+def printable(text: str) -> str:
+    """Return untrusted text of the cluster with control characters escaped, cut where too long."""
+    plain = "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in " ".join(text[:_LONGEST_TEXT].split())
+    )
+    return plain + "..." if len(text) > _LONGEST_TEXT else plain
+
+
+def metadata(obj: JsonObject) -> JsonObject:
+    """Return ``metadata`` of an object, empty if it has none."""
+    found = obj.get("metadata")
+    return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class ListResult:
+    """All pages of a list.
+
+    Attributes:
+        items: The objects. Built-in kinds come without ``kind`` and ``apiVersion`` here.
+        resource_version: From where a watch misses nothing.
+    """
+
+    items: Sequence[JsonObject]
+    resource_version: str
+
+
+class EventType(enum.StrEnum):
+    """What a :class:`WatchEvent` says."""
+
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+    """``object`` is as it was last seen."""
+    LISTED = "LISTED"
+    """All that exists has been told: what is known is true. First after the first list, then
+    after each LOST."""
+    LOST = "LOST"
+    """What is known is old from now on, because of ``cause``; followed by LISTED in the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """One event of a watch.
+
+    Attributes:
+        type: What happened.
+        object: The object; empty for LISTED and LOST.
+        cause: Why it was lost; only for LOST.
+    """
+
+    type: EventType
+    object: JsonObject = field(default_factory=dict)
+    cause: ClusterError | None = None
