@@ -2,6 +2,7 @@
 
 * VmRedirError
     * UsageError
+        * RedirectionNotFound
     * ProtocolError
         * LocalProtocolError
         * RemoteProtocolError
@@ -79,6 +80,13 @@ class UsageError(VmRedirError):
     """The command line asks for something that cannot be meant."""
 
     exit_code = ExitCode.USAGE
+
+
+class RedirectionNotFound(UsageError):
+    """There is no redirection of that id."""
+
+    def __init__(self, redirection_id: str) -> None:
+        super().__init__(f"no redirection {redirection_id!r}")
 
 
 class ProtocolError(VmRedirError):
