@@ -234,6 +234,20 @@ class BufferedBulkPacket:
         return cls(stream_id, length, endpoint, Status(status), data)
 
 
+def read_transfer(packet_type: PacketType, head: bytes, caps: Cap) -> tuple[int, int]:
+    """Return endpoint and length from the type-specific header of a data packet."""
+    match packet_type:
+        case PacketType.CONTROL_PACKET:
+            endpoint, length = head[0], head[8:10]
+        case PacketType.BULK_PACKET if Cap.BULK_LENGTH_32BITS in caps:
+            endpoint, length = head[0], head[2:4] + head[8:10]
+        case PacketType.BUFFERED_BULK_PACKET:
+            endpoint, length = head[8], head[4:8]
+        case _:
+            endpoint, length = head[0], head[2:4]
+    return endpoint, int.from_bytes(length, "little")
+
+
 def transfer_fault(
     packet_type: PacketType, *, sender: Side, endpoint: int, length: int, tail: int
 ) -> str | None:

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_BULK_SIZE: Final = 1 << 20
-"""Most bytes of one bulk transfer; the C library takes 128 MiB, guests ask for 1 MiB at most."""
+"""Most bytes of one bulk transfer. Linux asks for no more (usb-storage: 2048 sectors at super
+speed, 120 KiB below it); the C library takes 128 MiB."""
 MAX_TRANSFER_SIZE: Final = 0xFFFF
 """Most bytes of one control, iso or interrupt transfer: their length has 16 bits."""
 MAX_FILTER_SIZE: Final = 8192
 """Most bytes of a filter, its NUL included: some 290 rules. No bound in the specification."""
 MAX_HELLO_CAPS_SIZE: Final = 64
-"""Most bytes of capability words in a hello: twice 8 words more than version 0.7 defines."""
+"""Most bytes of capability words in a hello: 16, where version 0.7 has one."""
 
 _HOST: Final = frozenset({Side.HOST})
 _GUEST: Final = frozenset({Side.GUEST})

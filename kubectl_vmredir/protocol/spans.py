@@ -10,23 +10,30 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from kubectl_vmredir.errors import LocalProtocolError, RemoteProtocolError
-from kubectl_vmredir.protocol.constants import NO_CAPS, Cap, PacketType, Side, Status, agree
-from kubectl_vmredir.protocol.data import transfer_fault
+from kubectl_vmredir.protocol.constants import (
+    INPUT,
+    NO_CAPS,
+    Cap,
+    PacketType,
+    Side,
+    Status,
+    agree,
+)
+from kubectl_vmredir.protocol.data import read_transfer, transfer_fault
 from kubectl_vmredir.protocol.description import Hello
 from kubectl_vmredir.protocol.layout import LAYOUTS, check_header
 from kubectl_vmredir.protocol.packets import Header, decode_body
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 HEAD_SIZE: Final = 10
 """Bytes of a body that a span keeps: the longest type-specific header of a data packet."""
 
 _START_32: Final = struct.Struct(f"<III{HEAD_SIZE}s")
 _START_64: Final = struct.Struct(f"<IIQ{HEAD_SIZE}s")
+_FIELDS: Final = struct.Struct("<BxH4xH")
+"""Of a head: endpoint, and the two places of a length."""
 
 
 @dataclass(slots=True)
@@ -88,7 +95,7 @@ class SpanTracker:
         self._sender_caps: Cap | None = None
         self._caps: Cap | None = None
         self._start = _START_32
-        self._transfers: dict[int, _Transfer] = {}
+        self._rows: dict[int, _Row] = {}
         self._partial = bytearray()  # the start of a packet, until its span can be made
         self._last_offset = 0  # of the last span
         self._skip = 0  # bytes of the last span's payload that are still to come
@@ -157,22 +164,31 @@ class SpanTracker:
     def _skim(self, chunk: bytes | memoryview, position: int, spans: list[Span]) -> int:
         """Step over data packets whose header and head are in the chunk: the steady state.
 
-        Return where it met something else: a control packet, the end, or a fault.
+        Return where it met something else: a control packet, the end, or what looks wrong.
+        The checks of :func:`transfer_fault` are written out here: calls would cost as much
+        as all the rest.
         """
         start = self._start
         header_size = start.size - HEAD_SIZE
         last = len(chunk) - start.size
-        transfers = self._transfers
         offset = self._offset
+        input_carries = self._sender is Side.HOST
+        unpack_from, read_fields, find_row = start.unpack_from, _FIELDS.unpack, self._rows.get
         while position <= last:
-            raw_type, length, packet_id, head = start.unpack_from(chunk, position)
-            transfer = transfers.get(raw_type)
-            if transfer is None or not transfer.accepts(length, head):
+            raw_type, length, packet_id, head = unpack_from(chunk, position)
+            if (row := find_row(raw_type)) is None:
+                return position
+            packet_type, inner_size, low_weight, high_weight, max_tail, two_way = row
+            endpoint, low, high = read_fields(head)
+            wanted = low * low_weight + high * high_weight
+            carries = (endpoint >= INPUT) is input_carries
+            tail = length - inner_size
+            if wanted > max_tail or (tail != wanted if carries else tail or not two_way):
                 return position
             if length < HEAD_SIZE:
                 head = head[:length]
             spans.append(
-                Span(transfer.type, packet_id, length, header_size, offset + position, head, None)
+                Span(packet_type, packet_id, length, header_size, offset + position, head, None)
             )
             position += header_size + length
         return position
@@ -221,14 +237,14 @@ class SpanTracker:
         return position + len(piece)
 
     def _check_transfer(self, header: Header, head: bytes) -> None:
-        transfer = self._transfers[header.type]
-        endpoint, length = transfer.read(head)
+        caps = self._caps or NO_CAPS
+        endpoint, length = read_transfer(header.type, head, caps)
         fault = transfer_fault(
             header.type,
             sender=self._sender,
             endpoint=endpoint,
             length=length,
-            tail=header.length - transfer.header_size,
+            tail=header.length - LAYOUTS[header.type].header_size(caps),
         )
         if fault is not None:
             raise RemoteProtocolError(fault)
@@ -240,51 +256,38 @@ class SpanTracker:
         self._caps = agree(self._own_caps, self._sender_caps)
         if Cap.IDS_64BITS in self._caps:
             self._start = _START_64
-        self._transfers = {
-            packet_type: _Transfer(packet_type, self._sender, self._caps)
-            for packet_type in PacketType
-            if packet_type.is_data
-        }
+        self._rows = _rows(self._sender, self._caps)
 
 
-class _Transfer:
-    """How the tracker reads the data packets of one type.
+_Row = tuple[PacketType, int, int, int, int, bool]
+"""How the fast path reads one type of data packet.
 
-    Attributes:
-        type: Packet type.
-        header_size: Size of the type-specific header, in bytes.
-        read: Returns endpoint and length from the head of a body.
-    """
-
-    __slots__ = ("_input_carries", "_max_length", "_two_way", "header_size", "read", "type")
-
-    def __init__(self, packet_type: PacketType, sender: Side, caps: Cap) -> None:
-        self.type = packet_type
-        self.header_size = LAYOUTS[packet_type].header_size(caps)
-        self.read = _reader(packet_type, caps)
-        self._max_length = LAYOUTS[packet_type].max_tail
-        self._input_carries = sender is Side.HOST
-        self._two_way = packet_type in (PacketType.CONTROL_PACKET, PacketType.BULK_PACKET)
-
-    def accepts(self, length: int, head: bytes) -> bool:
-        """Return whether it is sure that the packet is right; if not, ask properly."""
-        endpoint, wanted = self.read(head)
-        tail = length - self.header_size
-        if (endpoint >= 0x80) is self._input_carries:
-            return tail == wanted <= self._max_length
-        return not tail and self._two_way and wanted <= self._max_length
+Type, size of the type-specific header, weights of the two numbers in :data:`_FIELDS` that may
+be the length or a half of it, most bytes of data, and whether there is an answer without data.
+A plain tuple, because taking it apart is the cheapest look-up there is.
+"""
 
 
-def _reader(packet_type: PacketType, caps: Cap) -> Callable[[bytes], tuple[int, int]]:
-    match packet_type:
-        case PacketType.CONTROL_PACKET:
-            return lambda head: (head[0], head[8] | head[9] << 8)
-        case PacketType.BUFFERED_BULK_PACKET:
-            return lambda head: (head[8], int.from_bytes(head[4:8], "little"))
-        case PacketType.BULK_PACKET if Cap.BULK_LENGTH_32BITS in caps:
-            return lambda head: (
-                head[0],
-                head[2] | head[3] << 8 | head[8] << 16 | head[9] << 24,
-            )
-        case _:
-            return lambda head: (head[0], head[2] | head[3] << 8)
+def _rows(sender: Side, caps: Cap) -> dict[int, _Row]:
+    """Return the rows by packet type; buffered bulk is laid out too differently to have one."""
+    wide = Cap.BULK_LENGTH_32BITS in caps
+    weights = {
+        PacketType.CONTROL_PACKET: (0, 1),
+        PacketType.BULK_PACKET: (1, 1 << 16 if wide else 0),
+        PacketType.ISO_PACKET: (1, 0),
+        PacketType.INTERRUPT_PACKET: (1, 0),
+    }
+    two_way = {PacketType.CONTROL_PACKET, PacketType.BULK_PACKET}
+    if sender is Side.HOST:
+        two_way.add(PacketType.INTERRUPT_PACKET)
+    return {
+        packet_type: (
+            packet_type,
+            LAYOUTS[packet_type].header_size(caps),
+            low_weight,
+            high_weight,
+            LAYOUTS[packet_type].max_tail,
+            packet_type in two_way,
+        )
+        for packet_type, (low_weight, high_weight) in weights.items()
+    }
