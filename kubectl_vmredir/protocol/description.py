@@ -41,14 +41,19 @@ class Hello:
     """
 
     type: ClassVar = PacketType.HELLO
+    _WIRE: ClassVar = struct.Struct(f"<{_VERSION_SIZE}sI")
 
     version: str
     caps: Cap
 
     def encode(self, caps: Cap) -> bytes:
-        """Encode the body; a version that is too long is cut, agreed caps have no say."""
-        version = self.version.encode()[: _VERSION_SIZE - 1].ljust(_VERSION_SIZE, b"\0")
-        return version + struct.pack("<I", self.caps)
+        """Encode the body; a version that is too long is cut, agreed caps have no say.
+
+        Raises:
+            LocalProtocolError: If there are more capabilities than one word has bits.
+        """
+        version = self.version.encode(errors="replace")[: _VERSION_SIZE - 1]
+        return pack(self.type, self._WIRE, version, self.caps)
 
     @classmethod
     def decode(cls, body: bytes, caps: Cap) -> Self:
@@ -293,8 +298,10 @@ class FilterFilter:
         Raises:
             RemoteProtocolError: If it does not end in NUL, is too long, or is no filter.
         """
-        if not body.endswith(b"\0") or len(body) > MAX_FILTER_SIZE:
-            raise RemoteProtocolError(f"filter_filter of {len(body)} bytes without final NUL")
+        if len(body) > MAX_FILTER_SIZE:
+            raise RemoteProtocolError(f"filter_filter of {len(body)} bytes")
+        if not body.endswith(b"\0"):
+            raise RemoteProtocolError("filter_filter without NUL at its end")
         try:
             return cls(parse_rules(body.split(b"\0", 1)[0].decode("ascii")))
         except ValueError as exc:

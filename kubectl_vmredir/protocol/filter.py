@@ -12,13 +12,19 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from kubectl_vmredir.model import UsbClass
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kubectl_vmredir.model import UsbClass, VendorProduct
+    from kubectl_vmredir.model import VendorProduct
 
 ANY: Final = -1
 """Value of a field that matches everything."""
+
+_PER_INTERFACE: Final = 0x00  # bDeviceClass of a device whose interfaces tell its classes,
+_MISCELLANEOUS: Final = 0xEF  # and of one with interface associations
+_NON_BOOT_HID: Final = UsbClass(0x03, 0x00, 0x00)
 
 # What strtol(token, &end, 0) reads to the end of the token.
 _NUMBER: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
@@ -114,7 +120,7 @@ def allows(
     """
     classes = [usb_class.base for usb_class in interfaces]
     if skip_non_boot_hid and len(interfaces) > 1:
-        asked = [each.base for each in interfaces if (each.base, each.sub, each.protocol) != _HID]
+        asked = [each.base for each in interfaces if each != _NON_BOOT_HID]
         classes = asked or classes
     if device_class not in (_PER_INTERFACE, _MISCELLANEOUS):
         classes.insert(0, device_class)
@@ -125,11 +131,6 @@ def allows(
         )
         for each in classes
     )
-
-
-_HID: Final = (0x03, 0x00, 0x00)
-_PER_INTERFACE: Final = 0x00
-_MISCELLANEOUS: Final = 0xEF
 
 
 def _parse_rule(text: str) -> FilterRule:

@@ -130,28 +130,25 @@ def senders(packet_type: PacketType) -> frozenset[Side]:
     return LAYOUTS[packet_type].senders
 
 
-def check_header(packet_type: PacketType, length: int, *, sender: Side, caps: Cap | None) -> None:
+def check_header(packet_type: PacketType, length: int, *, sender: Side, caps: Cap) -> None:
     """Check what can be told from the header of a packet alone.
 
     Args:
         packet_type: Type in the header.
         length: Length in the header: size of the body, in bytes.
         sender: Who sent it.
-        caps: The agreed capabilities; None while hello is due.
+        caps: The agreed capabilities, :data:`NO_CAPS` for a hello.
 
     Raises:
-        RemoteProtocolError: If the sender must not send this type, or not now, or if no
-            packet of this type has this length.
+        RemoteProtocolError: If the sender must not send this type, or if no packet of this
+            type has this length.
     """
     layout = LAYOUTS[packet_type]
     label = packet_type.label
-    if (packet_type is PacketType.HELLO) is (caps is not None):
-        raise RemoteProtocolError("second hello" if caps is not None else f"{label} before hello")
     if sender not in layout.senders:
         raise RemoteProtocolError(f"{label} is not for a {sender.value} to send")
-    known_caps = caps or NO_CAPS
-    if layout.needs not in known_caps:
+    if layout.needs not in caps:
         raise RemoteProtocolError(f"{label} without cap {layout.needs.name}")
-    least = layout.header_size(known_caps)
+    least = layout.header_size(caps)
     if not least <= length <= least + layout.max_tail:
         raise RemoteProtocolError(f"{label} of {length} bytes")

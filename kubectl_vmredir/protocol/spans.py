@@ -203,7 +203,9 @@ class SpanTracker:
         header = Header.decode(
             bytes(self._partial[:header_size]), wide_ids=self._start is _START_64
         )
-        check_header(header.type, header.length, sender=self._sender, caps=self._caps)
+        self._check_turn(header.type)
+        caps = self._caps or NO_CAPS
+        check_header(header.type, header.length, sender=self._sender, caps=caps)
         known = min(header.length, HEAD_SIZE) if header.type.is_data else header.length
         position = self._collect(chunk, position, header_size + known)
         if len(self._partial) < header_size + known:
@@ -211,9 +213,9 @@ class SpanTracker:
         body = bytes(self._partial[header_size:])
         self._partial.clear()
         if header.type.is_data:
-            self._check_transfer(header, body)
+            self._check_transfer(header, body, caps)
         else:
-            packet = decode_body(header.type, body, self._caps or NO_CAPS)
+            packet = decode_body(header.type, body, caps)
             if isinstance(packet, Hello):
                 self._sender_caps = packet.caps
                 self._agree()
@@ -236,8 +238,17 @@ class SpanTracker:
         self._partial += piece
         return position + len(piece)
 
-    def _check_transfer(self, header: Header, head: bytes) -> None:
-        caps = self._caps or NO_CAPS
+    def _check_turn(self, packet_type: PacketType) -> None:
+        """Check that hello comes first, and once."""
+        if packet_type is PacketType.HELLO:
+            if self._sender_caps is not None:
+                raise RemoteProtocolError("second hello")
+        elif self._sender_caps is None:
+            raise RemoteProtocolError(f"{packet_type.label} before hello")
+        elif self._caps is None:
+            raise RemoteProtocolError(f"{packet_type.label} before it had a hello from us")
+
+    def _check_transfer(self, header: Header, head: bytes, caps: Cap) -> None:
         endpoint, length = read_transfer(header.type, head, caps)
         fault = transfer_fault(
             header.type,
