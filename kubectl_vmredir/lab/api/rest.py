@@ -1,0 +1,296 @@
+"""Handlers of resources: list, watch, get, create, update, patch, delete."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import yaml
+
+from . import negotiation, patches, watch
+from .admission import admit
+from .faults import Faults, WatchFault
+from .negotiation import Accepted
+from .registry import DeleteOptions, Registry, success
+from .resources import BY_PATH, NAMESPACES, Resource
+from .selectors import Selection
+from .status import (
+    bad_request,
+    expired,
+    method_not_allowed,
+    no_such_resource,
+    unsupported_media_type,
+    version_too_large,
+)
+from .store import Key, Store, TooOldError, key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiohttp import web
+
+    from .objects import Json
+    from .rbac import User
+    from .requests import RequestInfo
+
+_BODY_TYPES: Final = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+_MAX_BODY_BYTES: Final = 3 << 20
+"""kube-apiserver's --max-resource-write-bytes."""
+
+_LIST_EXPIRED: Final = (
+    "The provided continue parameter is too old to display a consistent list result. You can "
+    "start a new list without the continue parameter."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that was authenticated, authorized and understood."""
+
+    request: web.BaseRequest
+    info: RequestInfo
+    user: User
+
+
+class Rest:
+    """Serves the resources of :data:`.resources.RESOURCES`.
+
+    Args:
+        store: The objects.
+        faults: What goes wrong.
+    """
+
+    def __init__(self, store: Store, faults: Faults) -> None:
+        self._store = store
+        self._registry = Registry(store)
+        self._faults = faults
+
+    async def handle(self, call: Call) -> web.StreamResponse:
+        """Carry a request out.
+
+        Raises:
+            Refusal: If it is refused before anything was sent.
+        """
+        info = call.info
+        resource = BY_PATH.get((info.group, info.version, info.resource))
+        if resource is None:
+            raise no_such_resource()
+        if info.subresource and not (info.subresource == "status" and resource.has_status):
+            raise no_such_resource()
+        accepted = Accepted.parse(call.request.headers.get("Accept", ""))
+        match info.verb:
+            case "watch":
+                return await self._watch(call, resource, accepted)
+            case "list":
+                answer = self._list(call, resource, accepted)
+            case "get":
+                answer = self._get(call, resource, accepted)
+            case "create":
+                return await self._create(call, resource, accepted)
+            case "update" | "patch":
+                answer = await self._change(call, resource, accepted)
+            case "delete":
+                answer = await self._delete(call, resource)
+            case "deletecollection":
+                answer = await self._delete_all(call, resource, accepted)
+            case _:
+                raise method_not_allowed()
+        return negotiation.respond(call.request, answer, as_yaml=accepted.yaml)
+
+    def _selection(self, call: Call, resource: Resource) -> Selection:
+        query = call.request.query
+        return Selection.parse(
+            resource, query.get("labelSelector", ""), query.get("fieldSelector", "")
+        )
+
+    def _get(self, call: Call, resource: Resource, accepted: Accepted) -> Json:
+        obj = self._registry.get(resource, _namespace(call.info, resource), call.info.name)
+        return negotiation.one(accepted, resource, obj, call.request.query.get("includeObject", ""))
+
+    def _list(self, call: Call, resource: Resource, accepted: Accepted) -> Json:
+        selection = self._selection(call, resource)
+        page = _Page.parse(call.request.query, self._store.version)
+        try:
+            objects = self._store.list(resource, call.info.namespace, at=page.version)
+        except TooOldError as error:
+            text = _LIST_EXPIRED if page.after else str(error)
+            raise expired(text) from error
+        chosen = [obj for obj in objects if key_of(obj) > page.after and selection.matches(obj)]
+        meta: Json = {"resourceVersion": str(page.version)}
+        if page.limit and len(chosen) > page.limit:
+            meta["continue"] = page.token(chosen[page.limit - 1])
+            if selection == Selection():
+                meta["remainingItemCount"] = len(chosen) - page.limit
+            chosen = chosen[: page.limit]
+        elif resource.custom:
+            meta["continue"] = ""
+        include = call.request.query.get("includeObject", "")
+        return negotiation.many(accepted, resource, chosen, meta, include)
+
+    async def _watch(
+        self, call: Call, resource: Resource, accepted: Accepted
+    ) -> web.StreamResponse:
+        scope = watch.Scope(resource, call.info.namespace, self._selection(call, resource))
+        options = watch.WatchOptions.parse(call.request.query)
+        source = watch.events(self._store, scope, options)
+        if options.version and self._faults.watches:
+            current = self._store.version
+            match self._faults.watches.popleft():
+                case WatchFault.GONE_STATUS:
+                    raise expired(str(TooOldError(options.version, current)))
+                case WatchFault.GONE_EVENT:
+                    source = watch.gone(options.version, current)
+        return await watch.stream(call.request, source, resource, accepted)
+
+    async def _create(
+        self, call: Call, resource: Resource, accepted: Accepted
+    ) -> web.StreamResponse:
+        if call.info.name:
+            raise method_not_allowed()
+        body = await read_object(call.request)
+        namespace = _namespace(call.info, resource)
+        obj = self._registry.create(resource, namespace, admit(self._store, resource, body))
+        answer = negotiation.one(
+            accepted, resource, obj, call.request.query.get("includeObject", "")
+        )
+        return negotiation.respond(call.request, answer, 201, as_yaml=accepted.yaml)
+
+    async def _change(self, call: Call, resource: Resource, accepted: Accepted) -> Json:
+        info = call.info
+        if not info.name:
+            raise bad_request("name must be provided")
+        namespace = _namespace(info, resource)
+        if info.verb == "update":
+            body = await read_object(call.request)
+            obj = self._registry.update(resource, namespace, info.name, body, info.subresource)
+        else:
+            media_type = call.request.content_type
+            known = [patches.JSON_PATCH, patches.MERGE]
+            if not resource.custom:
+                known.append(patches.STRATEGIC)
+            if media_type not in known:
+                raise unsupported_media_type(known)
+            change = (media_type, await read_body(call.request))
+            obj = self._registry.patch(resource, namespace, info.name, change, info.subresource)
+        return negotiation.one(accepted, resource, obj, call.request.query.get("includeObject", ""))
+
+    async def _delete(self, call: Call, resource: Resource) -> Json:
+        options = await self._delete_options(call)
+        namespace = _namespace(call.info, resource)
+        obj, gone = self._registry.delete(resource, namespace, call.info.name, options)
+        return success(resource, obj) if gone and resource.custom else obj
+
+    async def _delete_all(self, call: Call, resource: Resource, accepted: Accepted) -> Json:
+        if resource is NAMESPACES:
+            raise method_not_allowed()
+        options = await self._delete_options(call)
+        selection = self._selection(call, resource)
+        version = self._store.version
+        objects = [
+            obj for obj in self._store.list(resource, call.info.namespace) if selection.matches(obj)
+        ]
+        for obj in objects:
+            self._registry.delete(resource, *key_of(obj), options)
+        return negotiation.many(
+            accepted, resource, objects, {"resourceVersion": str(version)}, "Metadata"
+        )
+
+    async def _delete_options(self, call: Call) -> DeleteOptions:
+        body = await read_body(call.request)
+        options = decode_object(body, call.request.content_type) if body else {}
+        return DeleteOptions.parse(options, call.request.query.get("gracePeriodSeconds", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Which part of a list is asked for."""
+
+    version: int
+    limit: int
+    after: Key
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str], current: int) -> _Page:
+        limit = query.get("limit") or "0"
+        if not limit.isdecimal():
+            raise bad_request(f'strconv.ParseInt: parsing "{limit}": invalid syntax')
+        if token := query.get("continue"):
+            version, after = _read_token(token)
+            return cls(version, int(limit), after)
+        asked = query.get("resourceVersion") or "0"
+        if not asked.isdecimal():
+            raise bad_request(
+                f'invalid resource version: resourceVersion: Invalid value: "{asked}": '
+                f'strconv.ParseUint: parsing "{asked}": invalid syntax'
+            )
+        if int(asked) > current:
+            raise version_too_large(int(asked), current)
+        exact = query.get("resourceVersionMatch") == "Exact"
+        return cls(int(asked) if exact else current, int(limit), ("", ""))
+
+    def token(self, last: Json) -> str:
+        """Return the ``continue`` after an object, in the form of the real one."""
+        start = "/".join(filter(None, key_of(last))) + "\0"
+        body = {"v": "meta.k8s.io/v1", "rv": self.version, "start": start}
+        return base64.urlsafe_b64encode(json.dumps(body).encode()).decode().rstrip("=")
+
+
+def _read_token(token: str) -> tuple[int, Key]:
+    try:
+        body = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        namespace, _, name = body["start"].rstrip("\0").rpartition("/")
+        return int(body["rv"]), (namespace, name)
+    except (binascii.Error, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise bad_request(f"invalid continue token: continue key is not valid: {exc}") from exc
+
+
+def _namespace(info: RequestInfo, resource: Resource) -> str:
+    """Return the namespace of the object that a request names: none at cluster scope."""
+    return info.namespace if resource.namespaced else ""
+
+
+async def read_body(request: web.BaseRequest) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        Refusal: 400 if it is too long.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.content.iter_any():
+        size += len(chunk)
+        if size > _MAX_BODY_BYTES:
+            raise bad_request(f"the request body is larger than {_MAX_BODY_BYTES} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def decode_object(body: bytes, media_type: str) -> Json:
+    """Read an object from a body.
+
+    Raises:
+        Refusal: 415 for an unknown format, 400 for no object.
+    """
+    if media_type not in ("application/json", "application/yaml"):
+        raise unsupported_media_type(_BODY_TYPES)
+    try:
+        obj = json.loads(body) if media_type == "application/json" else yaml.safe_load(body)
+    except (ValueError, yaml.YAMLError) as exc:
+        raise bad_request(
+            f"couldn't get version/kind; json parse error: {exc} ({body[:64].hex()})"
+        ) from exc
+    if not isinstance(obj, dict):
+        raise bad_request("couldn't get version/kind; json parse error: no object")
+    return obj
+
+
+async def read_object(request: web.BaseRequest) -> Json:
+    """Return the object in the body of a request.
+
+    Raises:
+        Refusal: 415 or 400.
+    """
+    return decode_object(await read_body(request), request.content_type)
