@@ -27,6 +27,7 @@
         * IdentityChanged
         * MigrationRefused
     * StreamLost
+        * PathBroken
     * LabError
         * MigrationFailed
 """
@@ -264,6 +265,10 @@ class StreamLost(VmRedirError):
     """An open stream ended, for whatever reason: EOF, reset, migration of the VMI."""
 
     retryable = True
+
+
+class PathBroken(StreamLost):
+    """The way to the API server broke: the far end may not know yet, and hold its slot."""
 
 
 class LabError(VmRedirError):
