@@ -60,7 +60,11 @@ class HostWritable:
 
 @dataclass(frozen=True, slots=True)
 class DetachRequested:
-    """Take the device from the guest in an orderly way; told :class:`DeviceDetached`."""
+    """Take the device from the guest in an orderly way; :class:`DeviceDetached` answers.
+
+    For unbind, and after :class:`DeviceLost`. Nothing passes on this link any more; the device
+    is given to the guest of the next one.
+    """
 
 
 # -- effects --------------------------------------------------------------------------------
@@ -114,10 +118,19 @@ class DeviceAttached:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceDetached:
-    """The guest no longer has the device, and has said so if it can say it.
+class DeviceLost:
+    """The device is gone, and the guest does not know yet: its requests end with ioerror.
 
-    After :class:`DetachRequested`, or because the usb-host told it so.
+    The owner asks for :class:`DetachRequested` as soon as the gate lets it.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDetached:
+    """The guest has no device: it has said so, where it can, or its link has ended.
+
+    Answers each :class:`DetachRequested`, at once where there is nothing to take, or no way to
+    say so; at the latest when the link ends. Never comes without one.
     """
 
 
@@ -153,6 +166,7 @@ Effect = (
     | CloseLink
     | RestartSession
     | DeviceAttached
+    | DeviceLost
     | DeviceDetached
     | DeviceRejected
     | Settled

@@ -1,47 +1,52 @@
 """Keeps one device session with the usb-host while the usb-guests change.
 
-Events and effects are in ``events.py``. The machine does no I/O and reads no clock. Its owner turns what happens on both sides into
-events, calls :meth:`ContinuityMachine.handle`, and carries out the effects in order, before
-the next event. State of the VM side::
+The machine does no I/O and reads no clock. Its owner turns what happens on both sides into
+events, calls :meth:`ContinuityMachine.handle`, and carries out the effects in order before
+the next event; both are in :mod:`events`. State of the VM side::
 
-                  LinkOpened            guest's hello            leftovers gone
-    HOLDING ------------------> GREETING -----------> SETTLING ----------------> LIVE
-       ^                                                                           |
-       |        LinkEnded, from any state but BROKEN                DetachRequested|
-       +----------------------------------------------- DETACHED <-----------------+
+                 LinkOpened           guest's hello          leftovers gone
+    HOLDING ----------------> GREETING ----------> SETTLING ---------------> LIVE
+       ^                                                                      |
+       |       LinkEnded, from any state but BROKEN            DetachRequested|
+       +------------------------------------------------ DETACHED <-----------+
 
-    LIVE -- violation, other capabilities --> BROKEN      any -- cannot go on --> CUT
+    any --(nothing more can be said on this link)--> CUT
+    any --(violation, other capabilities)----------> BROKEN
 
 What it does, in the words of the protocol:
 
 * The usb-host is greeted once. Its hello, and the latest interface_info, ep_info and
   device_connect, are kept. On a fresh link nothing is sent before the guest's own hello. The
-  first guest's hello goes to the usb-host; a later one is answered here, swallowed, and the
-  three packets are replayed. A later guest with other capabilities than the first one's makes
-  the owner restart the session, since the wire format of a running session cannot change.
+  first guest's hello goes to the usb-host; a later one is answered here and swallowed, and
+  the three packets are replayed. A later guest with other capabilities than the first one's
+  makes the owner restart the session: they shape its bytes, and libusbredirhost reads one
+  hello only. Capabilities that we do not know are taken out of both hellos.
 * While LIVE a chunk of one side goes to the other as it came, the same view. Packets are
-  taken out only where they must be: an answer to nothing, a fence, a packet that is ours.
-  To the usb-host go whole packets only, so the head of a packet whose rest has not come yet
-  is copied and kept. To the guest payload goes as it comes.
-* When a link ends, whatever its boundary, everything that the guest left is undone: data
-  requests cancelled, streams stopped and freed, alternate settings put back to 0, as after a
-  replug; then a *fence* follows: a get_configuration of our own. libusbredirhost works off its
-  input in order and answers a cancel at once, so all that belongs to the former guest comes
-  before the fence's answer; it is dropped up to there. Leftovers are gone, and
-  :class:`Settled` is told, when the fence is answered and no request is open any more.
-* device_disconnect while no guest is attached is acknowledged here.
-* When the usb-host has ended, requests are answered with ioerror until
-  :class:`DetachRequested` takes the device from the guest (which must wait for the gate).
+  taken out only where they must be, for instance an answer to nothing. To the usb-host go
+  whole packets only: the start of one whose rest has not come yet is copied and kept. To the
+  guest payload goes as it comes.
+* When a link ends, whatever its boundary, what the guest left is undone: data packets
+  cancelled, streams stopped and freed, alternate settings put back to 0, as after a replug.
+  Then follows a *fence*, a get_configuration of ours. A usb-host works off its control packets
+  in order, and libusbredirhost answers a cancel at once, so all that belongs to the former
+  guest comes before the fence's answer, and is dropped. :class:`Settled` says that the fence
+  is answered and no request open; only then the next guest gets the device.
+* The usb-host's device_disconnect is acknowledged here and does not go on: the VM may be
+  migrating. :class:`DeviceLost` tells the owner; from then on, and when the usb-host has
+  ended, the guest's requests end with ioerror, until :class:`DetachRequested` unplugs the
+  device from it. A device that comes back is for the next link.
 
 Bounds, and what happens at them: what is kept of an unfinished packet is bounded by the
-guard (about 1 MiB from the guest, 0.5 KiB from the usb-host), open requests and bytes in
-flight by the ledger; past them the session is restarted. Nothing else is queued here: while
-the link is not writable the usb-host is not read (:class:`ReadHost`), while the usb-host is
-not writable the link is not read (:class:`ReadGuest`). Without a link, or on one that takes
-no more packets, the usb-host is always read and its packets are dropped.
+tracker (1 MiB and a header from the guest, 8 KiB from the usb-host), open requests and bytes
+in flight by the ledger; past them the session is restarted. Nothing else is queued here:
+while the link is not writable the usb-host is not read (:class:`ReadHost`), while the
+usb-host is not writable the link is not (:class:`ReadGuest`). Without a link, or on one where
+nothing passes, the usb-host is always read, and what it says is dropped.
 
-After :class:`RestartSession` the machine is BROKEN: it swallows everything. The owner closes
-the link through the gate, ends the usb-host, and starts over with a new machine.
+A violation is never forwarded. On a link where packets pass, or by the usb-host, it restarts
+the session; a guest that was not given the device yet, or no longer has it, only loses its
+link. After :class:`RestartSession` the machine swallows everything: the owner closes the link
+(through the gate) and the usb-host, and starts over with a new machine.
 """
 
 from __future__ import annotations
@@ -49,10 +54,50 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
+from kubectl_vmredir.continuity.device import Device
+from kubectl_vmredir.continuity.events import (
+    CloseLink,
+    DetachRequested,
+    DeviceAttached,
+    DeviceDetached,
+    DeviceLost,
+    DeviceRejected,
+    GuestBytes,
+    GuestWritable,
+    HostBytes,
+    HostEnded,
+    HostWritable,
+    LinkEnded,
+    LinkOpened,
+    ReadGuest,
+    ReadHost,
+    RestartSession,
+    SendToGuest,
+    SendToHost,
+    Settled,
+)
+from kubectl_vmredir.continuity.ledger import STATUS_OF, Ledger, Request
+from kubectl_vmredir.continuity.passage import Passage
+from kubectl_vmredir.continuity.refusal import refuse
+from kubectl_vmredir.errors import LocalProtocolError, RemoteProtocolError
+from kubectl_vmredir.model import Exact
+from kubectl_vmredir.protocol.constants import INPUT, NO_CAPS, Cap, PacketType
+from kubectl_vmredir.protocol.control import (
+    CancelDataPacket,
+    DeviceDisconnect,
+    DeviceDisconnectAck,
+    GetConfiguration,
+)
+from kubectl_vmredir.protocol.description import Hello
+from kubectl_vmredir.protocol.guard import GuestGuard, HostGuard
+from kubectl_vmredir.protocol.packets import encode_packet
+from kubectl_vmredir.protocol.spans import HEAD_SIZE, Span
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kubectl_vmredir.continuity.events import Effect, Event
+    from kubectl_vmredir.protocol.packets import Packet
 
 
 class State(enum.Enum):
@@ -61,46 +106,97 @@ class State(enum.Enum):
     HOLDING = enum.auto()
     """No link."""
     GREETING = enum.auto()
-    """A fresh link; its hello has not come."""
+    """A fresh link; the hellos have not been exchanged."""
     SETTLING = enum.auto()
     """The guest is greeted, and waits for the leftovers of the former one to go."""
     LIVE = enum.auto()
     """Packets pass."""
     DETACHED = enum.auto()
-    """The device was taken from the guest, or is just being taken."""
+    """The device was taken from the guest, or is just being taken, or was rejected."""
     CUT = enum.auto()
-    """:class:`CloseLink` was asked for: nothing passes on this link any more."""
+    """:class:`CloseLink` was asked for."""
     BROKEN = enum.auto()
-    """:class:`RestartSession` was asked for: the end."""
+    """:class:`RestartSession` was asked for."""
+
+
+# Looked up for every chunk or packet: members of an enum are slow to get at.
+_HOLDING = State.HOLDING
+_LIVE = State.LIVE
+_DEAD = (State.CUT, State.BROKEN)
+_BULK = PacketType.BULK_PACKET
+_ISO = PacketType.ISO_PACKET
+_INTERRUPT = PacketType.INTERRUPT_PACKET
+
+_HARMLESS = frozenset(
+    {
+        PacketType.RESET,
+        PacketType.CANCEL_DATA_PACKET,
+        PacketType.STOP_ISO_STREAM,
+        PacketType.STOP_INTERRUPT_RECEIVING,
+        PacketType.STOP_BULK_RECEIVING,
+        PacketType.FILTER_FILTER,
+    }
+)
+"""What a QEMU may send while it has no device: it cleans up after one that it has lost."""
 
 
 class ContinuityMachine:
     """Decides what to do with each event; see the module docstring."""
 
+    def __init__(self) -> None:
+        self._state = State.HOLDING
+        self._ledger = Ledger()
+        self._device = Device()
+        self._effects: list[Effect] = []
+
+        self._host = HostGuard()
+        self._host_hello: Hello | None = None
+        self._from_host = Passage()
+        self._host_end = 0  # where the last packet ends that became known; maybe not come yet
+        self._host_ended = False
+        self._host_writable = True
+        self._reads_host = True
+
+        self._guest = GuestGuard(self._host, None)
+        self._guest_hello: Hello | None = None
+        self._guest_caps: Cap | None = None  # of the first guest: the usb-host knows no other
+        self._from_guest = Passage()
+        self._unfinished: Span | None = None  # the guest's last packet, if its rest is to come
+        self._guest_writable = True
+        self._reads_guest = True
+        self._sent = 0
+
+        self._attached = False
+        self._refuses = False  # the device is gone: requests of the guest end with ioerror
+        self._detaching = False  # our device_disconnect is to be sent, or to be acknowledged
+        self._detach_at: int | None = None  # the packet that must end before it can be sent
+        self._fence: Request | None = None
+        self._settled = True
+
     @property
     def state(self) -> State:
         """Where the VM side stands."""
-        raise NotImplementedError
+        return self._state
 
     @property
     def settled(self) -> bool:
         """Whether nothing of a former guest is left in the usb-host."""
-        raise NotImplementedError
+        return self._settled
 
     @property
     def attached(self) -> bool:
         """Whether the guest of this link has the device now."""
-        raise NotImplementedError
+        return self._attached
 
     @property
     def sent(self) -> int:
         """Bytes given out as :class:`SendToGuest` since the last :class:`LinkOpened`."""
-        raise NotImplementedError
+        return self._sent
 
     @property
     def open_requests(self) -> int:
         """Requests that the usb-host has not answered."""
-        raise NotImplementedError
+        return self._ledger.open
 
     def handle(self, event: Event) -> Sequence[Effect]:
         """Apply one event and return the effects to carry out, in order.
@@ -112,4 +208,352 @@ class ContinuityMachine:
             LocalProtocolError: If the event cannot happen in the current state. The machine
                 is left as it was.
         """
-        raise NotImplementedError
+        self._effects = []
+        linked = self._state is not _HOLDING
+        match event:
+            case HostBytes(data=data) if not self._host_ended:
+                self._host_sent(data)
+            case GuestBytes(data=data) if linked:
+                self._guest_sent(data)
+            case LinkOpened() if not linked and not self._host_ended:
+                self._open_link()
+            case LinkEnded(boundary=Exact(offset=offset)) if offset > self._sent:
+                raise LocalProtocolError(f"link ended at {offset}, {self._sent} bytes were sent")
+            case LinkEnded() if linked:
+                self._end_link()
+            case HostEnded() if not self._host_ended:
+                self._end_host()
+            case GuestWritable(writable=writable) if linked:
+                self._guest_writable = writable
+                self._flow()
+            case HostWritable(writable=writable):
+                self._host_writable = writable
+                self._flow()
+            case DetachRequested():
+                self._detach()
+            case _:
+                raise LocalProtocolError(f"{type(event).__name__} in state {self._state.name}")
+        return self._effects
+
+    # -- links and their ends ---------------------------------------------------------------
+
+    def _open_link(self) -> None:
+        host_caps = None if self._host_hello is None else self._host_hello.caps
+        self._guest = GuestGuard(self._host, host_caps)
+        self._guest_hello = None
+        self._from_guest = Passage()
+        self._unfinished = None
+        self._refuses = False
+        self._sent = 0
+        self._enter(State.GREETING)
+
+    def _end_link(self) -> None:
+        if self._state is State.BROKEN:
+            return
+        if self._state is _LIVE:
+            self._undo()
+        self._from_host.drop(self._host_end)
+        self._attached = False
+        if self._detaching:
+            self._detached()
+        self._guest_writable = self._reads_guest = True  # as the next link starts
+        self._enter(State.HOLDING)
+
+    def _end_host(self) -> None:
+        self._host_ended = True
+        self._device.forget()
+        if self._from_host.done < self._host_end:
+            self._cut("the usb-host ended within a packet")
+        if self._state is _LIVE:
+            for request in self._ledger:
+                self._refuse(request.span)
+            self._lose_device()
+            self._refuses = True
+        self._ledger.clear()
+        self._fence = None
+        self._settle()
+        self._flow()
+
+    def _detach(self) -> None:
+        match self._state:
+            case State.LIVE:
+                self._enter(State.DETACHED)
+                self._undo()
+            case State.GREETING | State.SETTLING:
+                self._enter(State.DETACHED)
+            case _:
+                pass
+        if self._attached and self._state is State.DETACHED:
+            self._attached = False
+            self._detaching = True
+            self._detach_at = self._host_end
+            self._send_disconnect()
+        elif not self._detaching:
+            # There is nothing to take from the guest, or no way to say so.
+            self._effects.append(DeviceDetached())
+
+    def _send_disconnect(self) -> None:
+        """Unplug the device from the guest, as soon as no packet is half sent."""
+        if self._detach_at is None or self._from_host.done < self._detach_at:
+            return
+        self._detach_at = None
+        self._to_guest([self._encode(DeviceDisconnect())])
+        if Cap.DEVICE_DISCONNECT_ACK not in self._caps:
+            self._detached()
+
+    def _detached(self) -> None:
+        self._detaching = False
+        self._detach_at = None
+        self._effects.append(DeviceDetached())
+
+    def _lose_device(self) -> None:
+        if self._attached and not self._refuses:
+            self._refuses = True
+            self._effects.append(DeviceLost())
+
+    def _cut(self, reason: str) -> None:
+        self._effects.append(CloseLink(reason))
+        self._enter(State.CUT)
+
+    def _restart(self, reason: str) -> None:
+        self._effects = [RestartSession(reason)]
+        self._enter(State.BROKEN)
+
+    def _enter(self, state: State) -> None:
+        self._state = state
+        self._flow()
+
+    def _flow(self) -> None:
+        """Say which side is to be read now, if that has changed."""
+        live = self._state is _LIVE
+        reads_host = self._guest_writable or not live
+        if reads_host is not self._reads_host:
+            self._reads_host = reads_host
+            self._effects.append(ReadHost(reads_host))
+        goes_on = self._guest_writable if self._refuses else self._host_writable
+        reads_guest = goes_on or not live
+        if reads_guest is not self._reads_guest:
+            self._reads_guest = reads_guest
+            self._effects.append(ReadGuest(reads_guest))
+
+    # -- between two guests -----------------------------------------------------------------
+
+    def _greet(self) -> None:
+        """Exchange the hellos, once both are there."""
+        host, guest = self._host_hello, self._guest_hello
+        if host is None or guest is None or self._host_ended:
+            return
+        if self._guest_caps is None:
+            self._guest_caps = guest.caps
+            self._host.agree(guest.caps)
+            self._to_guest([self._encode(host)])
+            self._to_host([self._encode(guest)])
+            self._enter(State.LIVE)
+        elif self._guest_caps != guest.caps:
+            self._restart(
+                f"this QEMU has other usbredir capabilities ({guest.caps:#x}) than the first one "
+                f"({self._guest_caps:#x})"
+            )
+        else:
+            self._to_guest([self._encode(host)])
+            self._enter(State.SETTLING)
+            self._settle()
+
+    def _undo(self) -> None:
+        """Take back what the guest has set up, and raise the fence."""
+        if self._host_ended:
+            return
+        commands = [
+            self._encode(CancelDataPacket(), packet_id) for packet_id in self._ledger.cancel_all()
+        ]
+        for packet in (*self._device.undo(), GetConfiguration()):
+            commands.append(self._encode(packet))
+            if packet.type in STATUS_OF:
+                body = packet.encode(self._caps)
+                own = Span(packet.type, 0, len(body), 0, 0, body[:HEAD_SIZE], body)
+                self._fence = self._ledger.enter(own)
+        self._settled = False
+        self._to_host([b"".join(commands)])
+
+    def _settle(self) -> None:
+        """Go on with the next guest once nothing of the former one is left."""
+        if not self._settled and self._fence is None and not self._ledger.open:
+            self._settled = True
+            self._effects.append(Settled())
+        if self._settled and self._state is State.SETTLING:
+            self._enter(State.LIVE)
+            if replay := self._device.replay(self._caps):
+                self._to_guest([replay])
+                self._attach()
+
+    def _attach(self) -> None:
+        self._attached = True
+        self._effects.append(DeviceAttached())
+
+    # -- from the usb-host ------------------------------------------------------------------
+
+    def _host_sent(self, chunk: memoryview) -> None:
+        if self._state is State.BROKEN:
+            return
+        passage = self._from_host
+        passage.feed(chunk)
+        try:
+            spans = self._host.feed(chunk)
+            for span in spans:
+                if span.body is None:
+                    asked = self._ledger.answer(span) is not None
+                    passes = self._state is _LIVE and (asked or _is_stream(span))
+                else:
+                    passes = self._host_control(span)
+                if not passes:
+                    self._to_guest(passage.emit(span.offset))
+                    passage.drop(span.end)
+                if not self._settled:
+                    self._settle()
+        except RemoteProtocolError as error:
+            self._restart(f"the usb-host broke the protocol: {error}")
+            return
+        if spans:
+            self._host_end = spans[-1].end
+        self._to_guest(passage.close(self._host_end))
+        if self._detach_at is not None:
+            self._send_disconnect()
+
+    def _host_control(self, span: Span) -> bool:
+        """Take note of a control packet, and return whether the guest may see it."""
+        live = self._state is _LIVE
+        match span.type:
+            case PacketType.HELLO:
+                self._host_hello = Hello.decode(span.body or b"", NO_CAPS)
+                self._guest.agree(self._host_hello.caps)
+                self._greet()
+                return False
+            case PacketType.INTERFACE_INFO | PacketType.EP_INFO:
+                self._device.describe(span)
+                return live and not self._refuses
+            case PacketType.DEVICE_CONNECT:
+                self._device.describe(span)
+                if live and not self._attached:
+                    self._to_guest(self._from_host.emit(span.end))
+                    self._attach()
+                    return True
+                return False
+            case PacketType.DEVICE_DISCONNECT:
+                self._device.forget()
+                if Cap.DEVICE_DISCONNECT_ACK in self._caps:
+                    self._to_host([self._encode(DeviceDisconnectAck())])
+                self._lose_device()
+                self._flow()
+                return False
+            case (
+                PacketType.CONFIGURATION_STATUS
+                | PacketType.ALT_SETTING_STATUS
+                | PacketType.BULK_STREAMS_STATUS
+            ):
+                self._device.status(span)
+                request = self._ledger.answer(span)
+                if request is self._fence:
+                    self._fence = None
+                return live and request is not None
+            case _:
+                return live
+
+    # -- from the guest ---------------------------------------------------------------------
+
+    def _guest_sent(self, chunk: memoryview) -> None:
+        if self._state in _DEAD:
+            return
+        passage = self._from_guest
+        passage.feed(chunk)
+        try:
+            spans = self._guest.feed(chunk)
+            if self._unfinished is not None:
+                spans.insert(0, self._unfinished)
+                self._unfinished = None
+            end = spans[-1].end if spans else 0
+            if end > passage.offset:
+                self._unfinished = spans.pop()
+                end = self._unfinished.offset
+            for span in spans:
+                if span.body is None and self._state is _LIVE and not self._refuses:
+                    if span.type is not _ISO:
+                        self._ledger.ask(span)
+                elif not self._guest_packet(span):
+                    self._to_host(passage.emit(span.offset))
+                    passage.drop(span.end)
+        except RemoteProtocolError as error:
+            reason = f"the guest's QEMU broke the protocol: {error}"
+            if self._state is _LIVE:
+                self._restart(reason)
+            else:
+                self._cut(reason)
+            return
+        self._to_host(passage.close(end))
+
+    def _guest_packet(self, span: Span) -> bool:
+        """Take note of a whole packet, and return whether the usb-host may see it."""
+        live = self._state is _LIVE
+        match span.type:
+            case PacketType.HELLO:
+                self._guest_hello = Hello.decode(span.body or b"", NO_CAPS)
+                self._greet()
+            case PacketType.DEVICE_DISCONNECT_ACK:
+                if not self._detaching or self._detach_at is not None:
+                    raise RemoteProtocolError("device_disconnect_ack of no device_disconnect")
+                self._detached()
+            case PacketType.FILTER_REJECT:
+                self._rejected()
+            case _ if live and self._refuses:
+                self._refuse(span)
+            case _ if live:
+                self._command(span)
+                return True
+            case kind if self._state is State.SETTLING and kind not in _HARMLESS:
+                raise RemoteProtocolError(f"{kind.label} before device_connect")
+            case _:
+                pass
+        return False
+
+    def _command(self, span: Span) -> None:
+        if span.type is PacketType.CANCEL_DATA_PACKET:
+            self._ledger.cancel(span.id)
+        elif span.type in STATUS_OF:
+            self._ledger.ask(span)
+        self._device.command(span)
+
+    def _rejected(self) -> None:
+        if self._state is State.DETACHED:
+            return
+        if self._state is _LIVE:
+            self._undo()
+        self._attached = False
+        self._effects.append(DeviceRejected())
+        self._enter(State.DETACHED)
+
+    def _refuse(self, span: Span) -> None:
+        configuration = self._device.configuration
+        if answer := refuse(span, configuration=configuration, caps=self._caps):
+            self._to_guest([answer])
+
+    # -- what goes out ----------------------------------------------------------------------
+
+    @property
+    def _caps(self) -> Cap:
+        return self._host.caps or NO_CAPS
+
+    def _encode(self, packet: Packet, packet_id: int = 0) -> bytes:
+        return encode_packet(packet, packet_id=packet_id, caps=self._caps)
+
+    def _to_guest(self, pieces: Sequence[memoryview | bytes]) -> None:
+        for data in pieces:
+            self._sent += len(data)
+            self._effects.append(SendToGuest(data))
+
+    def _to_host(self, pieces: Sequence[memoryview | bytes]) -> None:
+        for data in pieces:
+            self._effects.append(SendToHost(data))
+
+
+def _is_stream(span: Span) -> bool:
+    """Return whether this data packet comes unasked."""
+    return span.type > _BULK and (span.type is not _INTERRUPT or bool(span.head[0] & INPUT))
