@@ -200,7 +200,9 @@ class NoUsbSlots(ClusterError):
     def __init__(self, vmi: VmiRef, reason: str = "") -> None:
         super().__init__(
             f"VM {vmi} has no USB slots" + (f": {reason}" if reason else ""),
-            hint=(
+            hint=None
+            if reason
+            else (
                 "Add them to the VM and restart it:\n"
                 f"  kubectl patch vm -n {vmi.namespace} {vmi.name} --type=merge -p "
                 '\'{"spec":{"template":{"spec":{"domain":{"devices":{"clientPassthrough":{}}}}}}}\''

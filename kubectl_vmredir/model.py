@@ -328,6 +328,7 @@ class VmiView:
         migration: The current or last migration.
         deleting: Whether a deletionTimestamp is set.
         architecture: ``spec.architecture``; s390x has no USB.
+        slots_problem: Why the names that the VMI gives its slots are not used; empty if they are.
     """
 
     ref: VmiRef
@@ -340,6 +341,7 @@ class VmiView:
     migration: MigrationView | None = None
     deleting: bool = False
     architecture: str = ""
+    slots_problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,6 +164,8 @@ class KubeClient:
 
 
 def _decoded(body: bytes, server: str) -> JsonObject:
+    if not body:  # 202 and 204
+        return {}
     try:
         found = json.loads(body)
     except ValueError:

@@ -6,15 +6,13 @@ Source: golang.org/x/net/http/httpproxy; client-go, where ``proxy-url`` goes bef
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kubectl_vmredir.errors import KubeconfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_SCHEMES: Final = ("http", "https")
 
 
 def proxy_for(url: str, configured: str | None, environ: Mapping[str, str]) -> str | None:
@@ -45,14 +43,17 @@ def _checked(text: str) -> str:
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
-        good = parts.scheme in _SCHEMES and parts.hostname and parts.port != 0
+        good = parts.scheme == "http" and parts.hostname and parts.port != 0
     except ValueError:
         good = False
     if not good:
         # Not shown: it may hold a password.
         raise KubeconfigError(
-            "the proxy is not an http or https URL",
-            hint="Check proxy-url in the kubeconfig and HTTPS_PROXY; SOCKS is not supported.",
+            "the proxy is not an http URL",
+            hint=(
+                "Check proxy-url in the kubeconfig and HTTPS_PROXY; proxies reached by SOCKS or "
+                "TLS are not supported."
+            ),
         )
     return url
 

@@ -1,0 +1,50 @@
+"""Paths of KubeVirt's API, and of the little of Kubernetes' that is needed with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from kubectl_vmredir.model import VmiRef
+
+SELF_SUBJECT_REVIEWS: Final = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+
+
+def vmis(namespace: str | None) -> str:
+    """Return the path of the VMIs of a namespace, or of all (None)."""
+    return _collection("virtualmachineinstances", namespace)
+
+
+def vmims(namespace: str) -> str:
+    """Return the path of the VMIMs of a namespace."""
+    return _collection("virtualmachineinstancemigrations", namespace)
+
+
+def vmi(ref: VmiRef) -> str:
+    """Return the path of a VMI."""
+    return f"{vmis(ref.namespace)}/{quote(ref.name, safe='')}"
+
+
+def usbredir(ref: VmiRef) -> str:
+    """Return the path of the stream to a slot of a VMI, which one is KubeVirt's choice.
+
+    Only ever for a websocket: a plain GET takes a slot, and does not give it back for minutes.
+    """
+    return _subresource("virtualmachineinstances", ref, "usbredir")
+
+
+def migrate(ref: VmiRef) -> str:
+    """Return the path which ``virtctl migrate`` PUTs to; the VM has the name of its VMI."""
+    return _subresource("virtualmachines", ref, "migrate")
+
+
+def _collection(resource: str, namespace: str | None) -> str:
+    if namespace is None:
+        return f"/apis/kubevirt.io/v1/{resource}"
+    return f"/apis/kubevirt.io/v1/namespaces/{quote(namespace, safe='')}/{resource}"
+
+
+def _subresource(resource: str, ref: VmiRef, name: str) -> str:
+    namespace, owner = quote(ref.namespace, safe=""), quote(ref.name, safe="")
+    return f"/apis/subresources.kubevirt.io/v1/namespaces/{namespace}/{resource}/{owner}/{name}"

@@ -1,0 +1,160 @@
+"""JSON of KubeVirt -> our views of VMIs and migrations.
+
+Source: kubevirt.io/api/core/v1, types.go. Nothing in the JSON is trusted: what is not of the
+expected type counts as absent, control characters are escaped.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from kubectl_vmredir.k8s.objects import metadata, printable
+from kubectl_vmredir.model import (
+    SLOT_COUNT,
+    MigrationUid,
+    MigrationView,
+    VmimView,
+    VmiRef,
+    VmiUid,
+    VmiView,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kubectl_vmredir.k8s.objects import JsonObject
+
+SLOTS_ANNOTATION: Final = "vmredir.io/slots"
+DEFAULT_SLOTS: Final = tuple(f"usb{index}" for index in range(SLOT_COUNT))
+_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123
+
+
+def vmi_view(vmi: JsonObject) -> VmiView:
+    """Return what matters of a VirtualMachineInstance."""
+    meta, spec, status = metadata(vmi), _part(vmi, "spec"), _part(vmi, "status")
+    devices = _part(_part(spec, "domain"), "devices")
+    proposed = _proposed_names(devices)
+    passthrough = isinstance(devices.get("clientPassthrough"), dict) or bool(proposed)
+    slots, problem = _slots(meta, proposed) if passthrough else ((), "")
+    migration = status.get("migrationState")
+    return VmiView(
+        ref=VmiRef(_text(meta, "namespace"), _text(meta, "name")),
+        uid=VmiUid(_text(meta, "uid")),
+        phase=_text(status, "phase"),
+        node=_text(status, "nodeName"),
+        client_passthrough=passthrough,
+        slots=slots,
+        migratable=_condition(status, "LiveMigratable"),
+        migration=_migration_view(migration) if isinstance(migration, dict) else None,
+        deleting=bool(_text(meta, "deletionTimestamp")),
+        architecture=_text(spec, "architecture"),
+        slots_problem=problem,
+    )
+
+
+def vmim_view(vmim: JsonObject) -> VmimView:
+    """Return what matters of a VirtualMachineInstanceMigration."""
+    meta, status = metadata(vmim), _part(vmim, "status")
+    migration = _part(status, "migrationState")
+    return VmimView(
+        namespace=_text(meta, "namespace"),
+        name=_text(meta, "name"),
+        uid=MigrationUid(_text(meta, "uid")),
+        vmi_name=_text(_part(vmim, "spec"), "vmiName"),
+        phase=_text(status, "phase"),
+        source_node=_text(migration, "sourceNode"),
+        target_node=_text(migration, "targetNode"),
+        deleting=bool(_text(meta, "deletionTimestamp")),
+    )
+
+
+def parse_slot_names(text: str) -> tuple[str, ...]:
+    """Read the annotation ``vmredir.io/slots``: up to four names, in order of the index.
+
+    Slots that it does not name keep their default.
+
+    Raises:
+        ValueError: With the reason, if these cannot be the names of slots.
+    """
+    return _filled([name.strip() for name in text.split(",")])
+
+
+def _migration_view(state: JsonObject) -> MigrationView:
+    return MigrationView(
+        uid=MigrationUid(_text(state, "migrationUid")),
+        source_node=_text(state, "sourceNode"),
+        target_node=_text(state, "targetNode"),
+        source_pod=_text(state, "sourcePod"),
+        target_pod=_text(state, "targetPod"),
+        start_timestamp=_text(state, "startTimestamp"),
+        target_domain_detected=state.get("targetNodeDomainDetected") is True,
+        target_domain_ready_timestamp=_text(state, "targetNodeDomainReadyTimestamp"),
+        end_timestamp=_text(state, "endTimestamp"),
+        mode=_text(state, "mode"),
+        completed=state.get("completed") is True,
+        failed=state.get("failed") is True,
+        abort_requested=state.get("abortRequested") is True,
+        abort_status=_text(state, "abortStatus"),
+        failure_reason=_text(state, "failureReason"),
+    )
+
+
+def _slots(meta: JsonObject, proposed: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """Return the names of the slots, and why those of the VMI are not used."""
+    annotation = _part(meta, "annotations").get(SLOTS_ANNOTATION)
+    try:
+        if isinstance(annotation, str):
+            return parse_slot_names(annotation), ""
+        if proposed:
+            return _checked(proposed), ""
+    except ValueError as exc:
+        return DEFAULT_SLOTS, str(exc)
+    return DEFAULT_SLOTS, ""
+
+
+def _proposed_names(devices: JsonObject) -> Sequence[str]:
+    """Return ``clientDevices[].usb.name``: slots with names, as first proposed to KubeVirt."""
+    found = devices.get("clientDevices")
+    if not isinstance(found, list):
+        return []
+    names = [_part(device, "usb").get("name") for device in found if isinstance(device, dict)]
+    return [name for name in names if isinstance(name, str)]
+
+
+def _filled(names: Sequence[str]) -> tuple[str, ...]:
+    return _checked([*names, *DEFAULT_SLOTS[len(names) :]])
+
+
+def _checked(names: Sequence[str]) -> tuple[str, ...]:
+    if len(names) > SLOT_COUNT:
+        raise ValueError(f"{len(names)} names for {SLOT_COUNT} slots")
+    for name in names:
+        if not _LABEL.fullmatch(name):
+            raise ValueError(f"{printable(name)!r} is not a DNS label")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{twice!r} is the name of two slots")
+    return tuple(names)
+
+
+def _condition(status: JsonObject, kind: str) -> bool | None:
+    found = status.get("conditions")
+    for condition in found if isinstance(found, list) else []:
+        match condition:
+            case {"type": str(name), "status": "True"} if name == kind:
+                return True
+            case {"type": str(name), "status": "False"} if name == kind:
+                return False
+            case _:
+                continue
+    return None
+
+
+def _part(parent: JsonObject, key: str) -> JsonObject:
+    found = parent.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _text(parent: JsonObject, key: str) -> str:
+    found = parent.get(key)
+    return printable(found) if isinstance(found, str) else ""

@@ -1,0 +1,400 @@
+"""Byte streams over websockets, as KubeVirt speaks them; a thin layer on picows.
+
+Sources: RFC 6455; kubevirt.md 1.2, 1.4 and 1.6 of the design's reference: binary messages whose
+boundaries mean nothing, text dropped, ends without a Close frame.
+
+The dial is not picows' own, because that follows redirects to anywhere, cuts the body of a refusal
+where the first read ended, and does not tell how a connection ended. Its protocol class is used
+instead, with what is missing put in front.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import urlsplit
+
+import aiofastnet
+import picows
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
+from python_socks import ProxyError
+from python_socks.async_.asyncio import Proxy
+
+from kubectl_vmredir.errors import (
+    ClusterError,
+    ClusterUnreachable,
+    PathBroken,
+    RemoteProtocolError,
+    StreamLost,
+)
+from kubectl_vmredir.k8s.objects import printable
+from kubectl_vmredir.k8s.redirects import MAX_REDIRECTS, follow, too_many
+from kubectl_vmredir.k8s.status import unreachable
+from kubectl_vmredir.kubevirt.handshake import Answer
+
+if TYPE_CHECKING:
+    import socket
+
+    from kubectl_vmredir.errors import VmRedirError
+    from kubectl_vmredir.k8s.transport import Access
+    from kubectl_vmredir.kubevirt.handshake import Refusal
+
+SUBPROTOCOL: Final = "plain.kubevirt.io"
+CONNECT_TIMEOUT_S: Final = 10.0
+ANSWER_TIMEOUT_S: Final = 65.0
+"""Longer than the 60 s after which kube-apiserver gives up on a node that hangs: a dial that we
+give up before takes a slot with it when the node wakes up."""
+CLOSE_TIMEOUT_S: Final = 1.0
+_HAPPY_EYEBALLS_S: Final = 0.25
+
+_HIGH_WATER_BYTES: Final = 512 << 10
+_LOW_WATER_BYTES: Final = 128 << 10
+_READ_BUFFER_BYTES: Final = 256 << 10
+_MAX_FRAME_BYTES: Final = 16 << 20
+_MAX_PINGS: Final = 16
+_PING: Final = struct.Struct(">Q")
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+_picows_logger = logging.getLogger(f"{__name__}.picows")
+# Its debug messages hold the request, and so the token.
+_picows_logger.setLevel(logging.WARNING)
+
+
+class StreamListener(Protocol):
+    """Hears what happens on a websocket; called in the event loop, must not block or raise."""
+
+    def received(self, data: memoryview) -> None:
+        """Bytes came, at least one. The view is valid during the call only."""
+
+    def writable(self, writable: bool) -> None:
+        """The write buffer passed its high (False) or low (True) water mark."""
+
+    def pong(self, round_trip_s: float) -> None:
+        """The answer to a ping came."""
+
+    def ended(self, cause: VmRedirError) -> None:
+        """The websocket is gone, whoever ended it; called once, and nothing after it."""
+
+
+async def dial(url: str, access: Access, listener: StreamListener) -> Websocket | Refusal:
+    """Open a websocket, or return the answer that the server gave instead.
+
+    The caller owns the websocket.
+
+    A cancellation before the server has accepted gives up the half-made connection. After that it
+    is put off until the caller has the websocket: nobody else could close it in an orderly way.
+    Time limits are kept in here: do not wrap this in one.
+
+    Args:
+        url: https or http URL, below ``access.server``.
+        access: Credentials, certificates, proxy.
+        listener: May be called before this returns.
+
+    Raises:
+        RedirectRefused: If the server sends us to another one.
+        ClusterUnreachable: If it cannot be reached, or does not answer in time.
+        CertificateRejected: If its certificate is not the right one.
+        ClusterError: If what it speaks is no websocket.
+    """
+    for _ in range(MAX_REDIRECTS + 1):
+        protocol = await _connect(url, access, listener)
+        await _wait_for_answer(protocol, access.server)
+        refusal = protocol.answer.refusal
+        if refusal is None:
+            return protocol.websocket
+        location = refusal.headers.get("location")
+        if refusal.status not in _REDIRECTS or location is None:
+            return refusal
+        url = follow(url, location)
+    raise too_many(url)
+
+
+async def _connect(url: str, access: Access, listener: StreamListener) -> _Protocol:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = parts.port or (80 if access.ssl_context is None else 443)
+    target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+    secure = access.ssl_context is not None
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            tunnel = await _tunnel(access.proxy, host, port) if access.proxy else None
+            _transport, protocol = await aiofastnet.create_connection(
+                asyncio.get_running_loop(),
+                lambda: _Protocol(parts.netloc, target, access, Websocket(listener)),
+                None if tunnel else host,
+                None if tunnel else port,
+                sock=tunnel,
+                ssl=access.ssl_context,
+                server_hostname=access.server_name if secure else None,
+                ssl_shutdown_timeout=CLOSE_TIMEOUT_S if secure else None,
+                happy_eyeballs_delay=None if tunnel else _HAPPY_EYEBALLS_S,
+            )
+    except OSError as exc:
+        raise unreachable(exc, access.server) from exc
+    return protocol
+
+
+async def _tunnel(proxy: str, host: str, port: int) -> socket.socket:
+    try:
+        found: socket.socket = await Proxy.from_url(proxy).connect(host, port)
+    except ProxyError as exc:
+        raise ClusterUnreachable(
+            f"the proxy on the way to {host} refused: {printable(str(exc))}",
+            hint="Check proxy-url in the kubeconfig, HTTPS_PROXY and NO_PROXY.",
+        ) from exc
+    return found
+
+
+async def _wait_for_answer(protocol: _Protocol, server: str) -> None:
+    """Wait until the server has accepted or refused; see :func:`dial` for cancellation."""
+    task = asyncio.current_task()
+    assert task is not None
+    cancelled_before = task.cancelling()
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            try:
+                await protocol.wait_until_handshake_complete()
+            except asyncio.CancelledError:
+                if not protocol.established:
+                    protocol.abort()
+                    raise
+    except TimeoutError as exc:
+        raise unreachable(exc, server) from exc
+    except picows.WSError as exc:
+        raise ClusterError(f"{server} does not speak websocket: {printable(str(exc))}") from exc
+    if task.cancelling() > cancelled_before:
+        task.uncancel()
+        asyncio.get_running_loop().call_soon(task.cancel)
+    if not protocol.established and protocol.answer.refusal is None:
+        raise unreachable(protocol.lost or ConnectionResetError("closed unanswered"), server)
+
+
+class _Protocol(WSProtocol):  # type: ignore[misc]
+    """picows' protocol, with an eye on the answer before the websocket and on the end after it.
+
+    Attributes:
+        answer: The answer to the handshake.
+        websocket: The websocket, once it is established.
+        lost: Why the connection broke; None while it is there, or if it just ended.
+    """
+
+    def __init__(self, host: str, target: str, access: Access, websocket: Websocket) -> None:
+        super().__init__(
+            host_port=host,
+            ws_path=target,
+            is_client_side=True,
+            ws_listener_factory=lambda _request, _response: websocket,
+            logger=_picows_logger,
+            disconnect_on_exception=False,
+            websocket_handshake_timeout=None,
+            enable_auto_ping=False,
+            auto_ping_idle_timeout=0,
+            auto_ping_reply_timeout=0,
+            auto_ping_strategy=picows.WSAutoPingStrategy.PING_WHEN_IDLE,
+            enable_auto_pong=True,
+            max_frame_size=_MAX_FRAME_BYTES,
+            extra_headers=(*access.headers, ("Sec-WebSocket-Protocol", SUBPROTOCOL)),
+            read_buffer_init_size=_READ_BUFFER_BYTES,
+        )
+        self.answer = Answer()
+        self.websocket = websocket
+        self.lost: Exception | None = None
+        self._unread = bytearray()
+        self._said_goodbye = False
+        self._view = memoryview(b"")
+
+    @property
+    def established(self) -> bool:
+        """Whether the websocket is there, or was."""
+        return self.listener is not None
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self.transport.disconnect(graceful=False)
+
+    def get_buffer(self, size_hint: int) -> memoryview:
+        self._view = super().get_buffer(size_hint)
+        return self._view
+
+    def buffer_updated(self, size: int) -> None:
+        if self.established:
+            super().buffer_updated(size)
+            return
+        data = bytes(self._view[:size])
+        self._unread += data
+        self.answer.feed(data)
+        if self.answer.refusal is not None:
+            self.abort()
+        elif self.answer.accepted:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Let picows read the answer, now that it is known to be one that it understands."""
+        unread, self._unread = memoryview(self._unread), bytearray()
+        while unread:
+            view = super().get_buffer(-1)
+            size = min(len(view), len(unread))
+            view[:size] = unread[:size]
+            unread = unread[size:]
+            super().buffer_updated(size)
+
+    def eof_received(self) -> bool:
+        # Over TLS this is close_notify; a bare FIN is not told (asyncio, aiofastnet).
+        self._said_goodbye = True
+        self.answer.feed(b"")
+        return bool(super().eof_received())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = exc
+        if not self._said_goodbye:
+            self.answer.feed(b"")
+        super().connection_lost(exc)
+        if self.established:
+            self.websocket.connection_lost(self._cause())
+
+    def _cause(self) -> VmRedirError:
+        if violation := _violation(self.transport):
+            return RemoteProtocolError(f"the API server broke the websocket: {violation}")
+        if self._said_goodbye:
+            return StreamLost("the VM's end of the stream is gone")
+        reason = printable(str(self.lost)) if self.lost else ""
+        return PathBroken(
+            "the connection to the API server broke" + (f": {reason}" if reason else "")
+        )
+
+
+def _violation(transport: picows.WSTransport) -> str:
+    """Return why picows closed a connection of its own accord; empty if it did not."""
+    # It keeps the reason in a future that only this coroutine shows, and that is done by now.
+    try:
+        transport.wait_disconnected().send(None)
+    except picows.WSError as exc:
+        return printable(str(exc))
+    except StopIteration:
+        pass
+    return ""
+
+
+class Websocket(picows.WSListener):
+    """An open websocket, seen as a stream of bytes.
+
+    Args:
+        listener: Hears what comes in and how it ends.
+    """
+
+    def __init__(self, listener: StreamListener) -> None:
+        self._listener = listener
+        self._transport: picows.WSTransport | None = None
+        self._clock = asyncio.get_running_loop().time
+        self._ended = asyncio.Event()
+        self._closing = False
+        self._in_text = False
+        self._paused = False
+        self._held: deque[bytes] = deque()  # at most what picows had read when we paused
+        self._pings: deque[tuple[bytes, float]] = deque(maxlen=_MAX_PINGS)
+        self._ping_count = 0
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Queue bytes, as one message; the view may be reused after the call."""
+        if self._transport is not None and len(data) > 0:
+            self._transport.send(picows.WSMsgType.BINARY, data)
+
+    def ping(self) -> None:
+        """Send a ping; :meth:`StreamListener.pong` tells when the answer is there."""
+        if self._transport is None:
+            return
+        self._ping_count += 1
+        payload = _PING.pack(self._ping_count)
+        self._pings.append((payload, self._clock()))
+        self._transport.send_ping(payload)
+
+    def pause_reading(self) -> None:
+        """Hold back what comes in; the far end gets to feel it. Its end is not noticed, too."""
+        if not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.underlying_transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Undo :meth:`pause_reading`."""
+        if not self._paused:
+            return
+        self._paused = False
+        while self._held and not self._paused:
+            self._listener.received(memoryview(self._held.popleft()))
+        if not self._paused and self._transport is not None:
+            self._transport.underlying_transport.resume_reading()
+
+    async def close(self) -> None:
+        """Say goodbye and wait until the connection is gone; bounded in time."""
+        if (transport := self._transport) is None:
+            return
+        self._closing = True
+        self._held.clear()
+        self.resume_reading()
+        transport.send_close(picows.WSCloseCode.OK)
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._ended.wait()
+        except TimeoutError:
+            transport.disconnect(graceful=False)
+
+    def on_ws_connected(self, transport: picows.WSTransport) -> None:
+        """See :meth:`picows.WSListener.on_ws_connected`."""
+        self._transport = transport
+        transport.underlying_transport.set_write_buffer_limits(
+            high=_HIGH_WATER_BYTES, low=_LOW_WATER_BYTES
+        )
+
+    def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        """See :meth:`picows.WSListener.on_ws_frame`."""
+        match frame.msg_type:
+            case picows.WSMsgType.BINARY:
+                self._in_text = False
+                self._deliver(frame)
+            case picows.WSMsgType.CONTINUATION:
+                if not self._in_text:
+                    self._deliver(frame)
+            case picows.WSMsgType.TEXT:
+                self._in_text = True
+            case picows.WSMsgType.PONG:
+                self._answered(frame.get_payload_as_bytes())
+            case picows.WSMsgType.CLOSE:
+                transport.send_close(picows.WSCloseCode.OK)
+                transport.disconnect()
+            case _:
+                pass
+
+    def pause_writing(self) -> None:
+        """See :meth:`picows.WSListener.pause_writing`."""
+        self._listener.writable(False)
+
+    def resume_writing(self) -> None:
+        """See :meth:`picows.WSListener.resume_writing`."""
+        self._listener.writable(True)
+
+    def connection_lost(self, cause: VmRedirError) -> None:
+        """Hear that the connection is gone; called by the protocol, once."""
+        self._transport = None
+        self._held.clear()
+        self._ended.set()
+        self._listener.ended(StreamLost("closed by us") if self._closing else cause)
+
+    def _deliver(self, frame: picows.WSFrame) -> None:
+        if frame.payload_size == 0 or self._closing:
+            return
+        if self._paused:
+            self._held.append(frame.get_payload_as_bytes())
+        else:
+            self._listener.received(frame.get_payload_as_memoryview())
+
+    def _answered(self, payload: bytes) -> None:
+        """Find the ping that a pong answers; those before it will get no answer any more."""
+        for position, (sent, at) in enumerate(self._pings):
+            if sent == payload:
+                for _ in range(position + 1):
+                    self._pings.popleft()
+                self._listener.pong(self._clock() - at)
+                return
