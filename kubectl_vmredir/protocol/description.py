@@ -64,7 +64,7 @@ class Hello:
         """
         if not 0 <= len(body) - _VERSION_SIZE <= MAX_HELLO_CAPS_SIZE or len(body) % 4:
             raise RemoteProtocolError(f"hello of {len(body)} bytes")
-        version = body[:_VERSION_SIZE].split(b"\0", 1)[0].decode(errors="replace")
+        version = body[: _VERSION_SIZE - 1].split(b"\0", 1)[0].decode(errors="replace")
         # A later version may send more words or bits than we know: keep what we know.
         first_word = int.from_bytes(body[_VERSION_SIZE : _VERSION_SIZE + 4], "little")
         return cls(version, Cap(first_word) & ALL_CAPS)
