@@ -62,7 +62,7 @@ class HostWritable:
 class DetachRequested:
     """Take the device from the guest in an orderly way; :class:`DeviceDetached` answers.
 
-    For unbind, and after :class:`DeviceLost`. Nothing passes on this link any more; the device
+    For unbind, and after :class:`DeviceGone`. Nothing passes on this link any more; the device
     is given to the guest of the next one.
     """
 
@@ -118,7 +118,7 @@ class DeviceAttached:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceLost:
+class DeviceGone:
     """The device is gone, and the guest does not know yet: its requests end with ioerror.
 
     The owner asks for :class:`DetachRequested` as soon as the gate lets it.
@@ -166,7 +166,7 @@ Effect = (
     | CloseLink
     | RestartSession
     | DeviceAttached
-    | DeviceLost
+    | DeviceGone
     | DeviceDetached
     | DeviceRejected
     | Settled

@@ -32,7 +32,7 @@ What it does, in the words of the protocol:
   guest comes before the fence's answer, and is dropped. :class:`Settled` says that the fence
   is answered and no request open; only then the next guest gets the device.
 * The usb-host's device_disconnect is acknowledged here and does not go on: the VM may be
-  migrating. :class:`DeviceLost` tells the owner; from then on, and when the usb-host has
+  migrating. :class:`DeviceGone` tells the owner; from then on, and when the usb-host has
   ended, the guest's requests end with ioerror, until :class:`DetachRequested` unplugs the
   device from it. A device that comes back is for the next link.
 
@@ -60,7 +60,7 @@ from kubectl_vmredir.continuity.events import (
     DetachRequested,
     DeviceAttached,
     DeviceDetached,
-    DeviceLost,
+    DeviceGone,
     DeviceRejected,
     GuestBytes,
     GuestWritable,
@@ -309,7 +309,7 @@ class ContinuityMachine:
     def _lose_device(self) -> None:
         if self._attached and not self._refuses:
             self._refuses = True
-            self._effects.append(DeviceLost())
+            self._effects.append(DeviceGone())
 
     def _cut(self, reason: str) -> None:
         self._effects.append(CloseLink(reason))
