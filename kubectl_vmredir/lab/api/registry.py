@@ -190,6 +190,26 @@ class Registry:
             )
         return self._replace(resource, old, new, subresource)
 
+    def bind(self, namespace: str, name: str, binding: Json) -> Json:
+        """Give a pod the node that a v1.Binding names, and return the pod.
+
+        Raises:
+            Refusal: 404, or 409 if it has one.
+        """
+        pod = self.get(PODS, namespace, name)
+        if taken := dig(pod, "spec", "nodeName"):
+            reason = f'pod {name} is already assigned to node "{taken}"'
+            raise conflict(Subject("", "pods/binding"), name, reason)
+        scheduled = {"type": "PodScheduled", "status": "True"}
+        others = dig(pod, "status", "conditions") or ()
+        conditions = [each for each in others if each.get("type") != "PodScheduled"]
+        bound = {
+            **pod,
+            "spec": {**pod["spec"], "nodeName": dig(binding, "target", "name")},
+            "status": {**pod.get("status", {}), "conditions": [*conditions, scheduled]},
+        }
+        return self._store.put(PODS, bound)
+
     def delete(
         self, resource: Resource, namespace: str, name: str, options: DeleteOptions
     ) -> tuple[Json, bool]:

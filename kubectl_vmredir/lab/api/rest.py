@@ -15,7 +15,7 @@ from .admission import admit
 from .faults import Faults, WatchFault
 from .negotiation import Accepted
 from .registry import DeleteOptions, Registry, success
-from .resources import BY_PATH, NAMESPACES, Resource
+from .resources import BY_PATH, NAMESPACES, PODS, Resource
 from .selectors import Selection
 from .status import (
     bad_request,
@@ -78,6 +78,8 @@ class Rest:
         resource = BY_PATH.get((info.group, info.version, info.resource))
         if resource is None:
             raise no_such_resource()
+        if resource is PODS and info.subresource == "binding" and info.verb == "create":
+            return await self._bind(call)
         if info.subresource and not (info.subresource == "status" and resource.has_status):
             raise no_such_resource()
         accepted = Accepted.parse(call.request.headers.get("Accept", ""))
@@ -157,6 +159,12 @@ class Rest:
             accepted, resource, obj, call.request.query.get("includeObject", "")
         )
         return negotiation.respond(call.request, answer, 201, as_yaml=accepted.yaml)
+
+    async def _bind(self, call: Call) -> web.StreamResponse:
+        """Give a pod its node, as a scheduler asks for it."""
+        binding = await read_object(call.request)
+        pod = self._registry.bind(call.info.namespace, call.info.name, binding)
+        return negotiation.respond(call.request, success(PODS, pod), 201)
 
     async def _change(self, call: Call, resource: Resource, accepted: Accepted) -> Json:
         info = call.info

@@ -91,7 +91,7 @@ _COMPONENT: Final = (
         ("",),
         (
             "configmaps", "events", "namespaces", "nodes", "nodes/status",
-            "pods", "pods/status", "secrets",
+            "pods", "pods/binding", "pods/status", "secrets",
         ),
     ),
     Rule(("*",), ("coordination.k8s.io",), ("leases",)),
