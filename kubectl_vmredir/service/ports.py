@@ -121,7 +121,8 @@ class Dialer(Protocol):
     async def dial(self, vmi: VmiRef, listener: LinkListener) -> Link:
         """Open a link over the api route; KubeVirt chooses the slot. The caller owns it.
 
-        The listener may be called before this returns.
+        The listener may be called before this returns. Bounded in time: a dial that is given up
+        early may take a slot with it, so how long that is, is for the dialer to say.
 
         Raises:
             VmRedirError: If it cannot be opened; ``retryable`` says whether to try again.
@@ -169,7 +170,10 @@ class WatchLost:
 
 @dataclass(frozen=True, slots=True)
 class WatchRestored:
-    """All that exists has been told again: what is known is true."""
+    """What is known is true again: all that changed has been told, or is just coming.
+
+    What vanished meanwhile has been told as gone.
+    """
 
 
 ClusterEvent = VmiSeen | VmiGone | VmimSeen | VmimGone | WatchLost | WatchRestored

@@ -1,0 +1,249 @@
+"""Our ends of the two sockets of a usb-host (design.md section 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from kubectl_vmredir.errors import DeviceLost, UsbError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kubectl_vmredir.service.ports import UsbHostSockets
+
+logger = logging.getLogger(__name__)
+
+READ_BUFFER_BYTES: Final = 256 * 1024
+"""What is read from the usb-host at once, at most."""
+
+CONTROL_LINE_BYTES: Final = 64 * 1024
+"""A longer line on the control socket is no message: the usb-host is given up."""
+
+CLAIM_TIMEOUT_S: Final = 15.0
+RELEASE_TIMEOUT_S: Final = 5.0
+"""How long the usb-host may take to give the device back before its sockets are dropped."""
+
+
+class HostListener(Protocol):
+    """Hears what comes from a usb-host; called in the event loop, must not block."""
+
+    def host_received(self, data: memoryview) -> None:
+        """Bytes came, at least one. The view is valid during the call only."""
+
+    def host_writable(self, writable: bool) -> None:
+        """The write buffer passed its high (False) or low (True) water mark."""
+
+    def host_ended(self, reason: str) -> None:
+        """The usb-host is gone, or its device; called once. The reason may be untrusted text."""
+
+
+class _Data(asyncio.BufferedProtocol):
+    """The data socket: bytes are read into one buffer, and handed on without a copy."""
+
+    def __init__(self, host: UsbHost) -> None:
+        self._host = host
+        self._view = memoryview(bytearray(READ_BUFFER_BYTES))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._host.data_received(self._view[:nbytes])
+
+    def pause_writing(self) -> None:
+        self._host.data_writable(False)
+
+    def resume_writing(self) -> None:
+        self._host.data_writable(True)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._host.ended(str(exc) if exc else "the usb-host ended")
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    drivers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    message: str
+
+
+_ControlEvent = _Claimed | _Lost | _Failed
+
+
+def parse_control_line(line: bytes | bytearray) -> _ControlEvent | None:
+    """Read one line of a usb-host; None if it says nothing that we know.
+
+    Raises:
+        ValueError: If it is no JSON object.
+    """
+    match json.loads(line):
+        case {"event": "claimed", "drivers": list() as drivers}:
+            return _Claimed(tuple(str(driver) for driver in drivers))
+        case {"event": "lost", "reason": str() as reason}:
+            return _Lost(reason)
+        case {"event": "error", "message": str() as message}:
+            return _Failed(message)
+        case dict():
+            return None
+        case _:
+            raise ValueError("not a JSON object")
+
+
+class _Control(asyncio.Protocol):
+    """The control socket: JSON lines, each way."""
+
+    def __init__(self, host: UsbHost) -> None:
+        self._host = host
+        self._rest = bytearray()
+
+    def data_received(self, data: bytes) -> None:
+        self._rest += data
+        *lines, rest = self._rest.split(b"\n")
+        self._rest = rest
+        for line in lines:
+            try:
+                event = parse_control_line(line)
+            except (ValueError, RecursionError):
+                self._host.control_broken("the usb-host said what is no message")
+                return
+            if event is not None:
+                self._host.control_said(event)
+        if len(rest) > CONTROL_LINE_BYTES:
+            self._host.control_broken("the usb-host said a line without end")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._host.control_ended()
+
+
+class UsbHost:
+    """A running usb-host that has claimed its device.
+
+    Attributes:
+        drivers: Kernel drivers that the device was taken from, in order of its interfaces.
+    """
+
+    def __init__(self, listener: HostListener) -> None:
+        self.drivers: tuple[str, ...] = ()
+        self._listener: HostListener | None = listener
+        self._answered = asyncio.Event()
+        self._refusal: UsbError | None = None
+        self._trouble = ""
+        self._control_ended = asyncio.Event()
+        self._data: asyncio.Transport | None = None
+        self._control: asyncio.Transport | None = None
+
+    async def open(self, sockets: UsbHostSockets) -> None:
+        """Take over the sockets, and wait until the device is claimed.
+
+        Raises:
+            UsbError: If the usb-host cannot have the device. It is to be closed all the same.
+        """
+        loop = asyncio.get_running_loop()
+        self._control, _ = await loop.create_connection(
+            lambda: _Control(self), sock=sockets.control
+        )
+        self._data, _ = await loop.create_connection(lambda: _Data(self), sock=sockets.data)
+        try:
+            async with asyncio.timeout(CLAIM_TIMEOUT_S):
+                await self._answered.wait()
+        except TimeoutError:
+            self._refusal = UsbError(f"the usb-host did not answer in {CLAIM_TIMEOUT_S:.0f} s")
+        if self._refusal is not None:
+            raise self._refusal
+
+    def write(self, chunks: Sequence[memoryview | bytes]) -> None:
+        """Queue bytes for the usb-host; the views may be reused after the call."""
+        if self._data is None or self._data.is_closing():
+            return
+        if len(chunks) == 1:
+            self._data.write(chunks[0])
+        else:
+            self._data.writelines(chunks)
+
+    def read(self, enabled: bool) -> None:
+        """Stop or go on reading from the usb-host."""
+        if self._data is None or self._data.is_closing():
+            return
+        if enabled:
+            self._data.resume_reading()
+        else:
+            self._data.pause_reading()
+
+    async def close(self) -> None:
+        """Have the device given back; bounded in time, safe to call again."""
+        self._listener = None
+        if self._control is not None and not self._control.is_closing():
+            self._control.write(b'{"request": "stop"}\n')
+        if self._data is not None:
+            self._data.close()
+        try:
+            async with asyncio.timeout(RELEASE_TIMEOUT_S):
+                await self._control_ended.wait()
+        except TimeoutError:
+            logger.warning("the usb-host did not end in %.0f s", RELEASE_TIMEOUT_S)
+        finally:
+            for transport in (self._data, self._control):
+                if transport is not None:
+                    transport.abort()
+
+    # -- called by the protocols ------------------------------------------------------------
+
+    def data_received(self, data: memoryview) -> None:
+        """Hand on what the usb-host sent, unless closed."""
+        if self._listener is not None:
+            self._listener.host_received(data)
+
+    def data_writable(self, writable: bool) -> None:
+        """Hand on the state of the write buffer, unless closed."""
+        if self._listener is not None:
+            self._listener.host_writable(writable)
+
+    def ended(self, reason: str) -> None:
+        """End once, by the best reason that was given."""
+        reason = self._trouble or reason
+        self._refuse(DeviceLost(reason))
+        if self._listener is not None:
+            listener, self._listener = self._listener, None
+            listener.host_ended(reason)
+
+    def control_said(self, event: _ControlEvent) -> None:
+        """Take in one message of the usb-host."""
+        match event:
+            case _Claimed(drivers=drivers):
+                self.drivers = drivers
+                self._answered.set()
+            case _Lost(reason=reason):
+                self._trouble = reason
+                self.ended(reason)
+            case _Failed(message=message):
+                logger.warning("usb-host: %r", message)
+                self._trouble = message
+                self._refuse(UsbError(message))
+
+    def control_ended(self) -> None:
+        """Note that the usb-host has done its last."""
+        self._control_ended.set()
+        self.control_broken("the usb-host ended")
+
+    def control_broken(self, reason: str) -> None:
+        """Give up a usb-host that cannot be talked to any more."""
+        self.ended(reason)
+        if self._data is not None:
+            self._data.close()
+
+    def _refuse(self, error: UsbError) -> None:
+        if not self._answered.is_set():
+            self._refusal = error
+            self._answered.set()
