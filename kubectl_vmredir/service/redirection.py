@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from kubectl_vmredir.errors import (
     ClusterError,
     DeviceAmbiguous,
+    ExitCode,
     IdentityChanged,
     NoUsbSlots,
     RemoteProtocolError,
@@ -65,6 +66,10 @@ ENUMERATION_S: Final = 5.0
 
 STABLE_AFTER_S: Final = 30.0
 """A link that lasted this long has earned a fresh backoff; a shorter one has not."""
+
+CRASH_HINT: Final = (
+    "The link is left as it is. Bind the device again to go on, or unbind it; and please report it."
+)
 
 ROUND_TRIP_TO: Final = "virt-handler"
 """Which hop answers the pings of the api route."""
@@ -130,6 +135,7 @@ class Redirection:
         self.wish = wish
         self.bell = Bell()
         self.session: DeviceSession | None = None
+        self._claiming: LocalDevice | None = None
         self._around = around
         self._order = around.order_of(wish.vmi)
         self._loop = asyncio.get_running_loop()
@@ -184,15 +190,48 @@ class Redirection:
                 self.session = await self._claimed()
             self.session.lend(self.bell)
             await self._keep_linked(self.session)
-            await self.let_go()
+            await self._let_go()
 
-    async def let_go(self) -> None:
-        """Give the device back; its link is closed already."""
+    async def wind_down(self, act: Act) -> None:
+        """End it for good: close the link, as soon as the gate allows it, and the session.
+
+        Where no link is open there is nothing that could harm the VM, and nothing to wait for.
+
+        Args:
+            act: As what the gate is asked: UNBIND or EXIT.
+        """
+        if self.session is None and self._claiming is not None:
+            self.session = await self._around.sessions.settled(self._claiming)
+        if (session := self.session) is not None:
+            session.lend(self.bell)
+            while await self._link_open(session):
+                verdict = self._ask(act)
+                wait = verdict if isinstance(verdict, Wait) else await session.close_link(str(act))
+                if wait is not None:
+                    self.story.enter(self.story.state, f"{act}: waiting for {wait.reason}")
+                    await self.bell.wait(wait.until)
+        self._order.leave(self.wish.slot_index)
+        await self._let_go()
+        self.story.enter(RedirectionState.STOPPED, str(act))
+
+    def crashed(self, bug: BaseException) -> None:
+        """Say that the task has ended by a bug; session and link are as they were."""
+        self._order.leave(self.wish.slot_index)
+        message = f"internal error: {bug!r}"
+        trouble = Trouble("InternalError", message, CRASH_HINT, int(ExitCode.FAILURE))
+        self.story.enter(RedirectionState.BLOCKED, message, trouble=trouble)
+
+    @staticmethod
+    async def _link_open(session: DeviceSession) -> bool:
+        await session.dialed()
+        return session.endpoint is not None
+
+    async def _let_go(self) -> None:
         if (session := self.session) is not None:
             await self._around.sessions.close(session)
             up, down = self._bytes_before
             self._bytes_before = (up + session.bytes_up, down + session.bytes_down)
-            self.session = None
+            self.session = self._claiming = None
 
     # -- the device -------------------------------------------------------------------------
 
@@ -205,6 +244,7 @@ class Redirection:
         while True:
             try:
                 device = await self._plugged_in()
+                self._claiming = device
                 self.story.enter(RedirectionState.CLAIMING)
                 return await self._around.sessions.claim(device)
             except UsbError as error:
@@ -411,8 +451,8 @@ class Redirection:
         self, session: DeviceSession, endpoint: LinkEndpoint, facts: VmiFacts, now: float
     ) -> str:
         """Return why the link is to be closed; empty if it is not."""
-        restless = not session.settled and session.last_end is not None
-        if restless and now >= session.last_end.at + SETTLE_TIMEOUT_S:
+        ended_at = now if session.last_end is None else session.last_end.at
+        if not session.settled and now >= ended_at + SETTLE_TIMEOUT_S:
             session.start_over("the device does not come to rest after its last link")
         if session.lost:
             return f"the device is gone: {session.lost}"

@@ -406,8 +406,9 @@ class DeviceSessions:
                     await session.endpoint.close("the program ends")
                 await session.usb_host.close()
 
-    def find(self, device: LocalDevice) -> DeviceSession | None:
-        """Return the session of a device, if there is one."""
+    async def settled(self, device: LocalDevice) -> DeviceSession | None:
+        """Return the session of a device, if there is one when no claim is under way."""
+        await self._finisher.join(f"claim-{device.bus_device}")
         return self._sessions.get(device)
 
     async def claim(self, device: LocalDevice) -> DeviceSession:

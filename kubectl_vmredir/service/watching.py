@@ -89,6 +89,12 @@ class ClusterWatcher:
                 watch.task.cancel()
                 del self._watches[ref]
 
+    def cancel(self) -> None:
+        """Stop watching; for the end of everything."""
+        for watch in self._watches.values():
+            if watch.task is not None:
+                watch.task.cancel()
+
     def ring(self, ref: VmiRef) -> None:
         """Wake all that follow a VMI."""
         if (watch := self._watches.get(ref)) is not None:

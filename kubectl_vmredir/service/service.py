@@ -1,0 +1,385 @@
+"""The service: puts the parts together and implements the service interface."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Final, Self
+
+from kubectl_vmredir.errors import (
+    DeviceAmbiguous,
+    DeviceBusy,
+    DeviceNotFound,
+    NoUsbSlots,
+    SlotNotFound,
+    SlotsFull,
+    SlotTaken,
+    VmiNotReady,
+    VmRedirError,
+)
+from kubectl_vmredir.model import DeviceSelector, RedirectionId, RedirectionState
+from kubectl_vmredir.service.backoff import exponential_backoff
+from kubectl_vmredir.service.bulkhead import contained
+from kubectl_vmredir.service.gate import RULES, Act, Wait
+from kubectl_vmredir.service.identity import IdentityCheck
+from kubectl_vmredir.service.interface import (
+    ClosingWaits,
+    ExitRisk,
+    Numbers,
+    SlotView,
+    Snapshot,
+    VmiSlots,
+)
+from kubectl_vmredir.service.liveness import SuspendDetector
+from kubectl_vmredir.service.publisher import Publisher
+from kubectl_vmredir.service.redirection import Redirection, Surroundings, Wish
+from kubectl_vmredir.service.sessions import DeviceSessions
+from kubectl_vmredir.service.slot_order import SlotOrder
+from kubectl_vmredir.service.story import Story, first_status
+from kubectl_vmredir.service.supervisor import Supervisor
+from kubectl_vmredir.service.watching import ClusterWatcher
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+
+    from kubectl_vmredir.model import LocalDevice, VmiRef, VmiView
+    from kubectl_vmredir.service.backoff import BackoffFactory
+    from kubectl_vmredir.service.gate import Rule
+    from kubectl_vmredir.service.interface import BindRequest, Change
+    from kubectl_vmredir.service.ports import Cluster, DeviceSource, Dialer
+
+logger = logging.getLogger(__name__)
+
+SHUTDOWN_WAIT_S: Final = 60.0
+"""How long a shutdown waits for the gate before it leaves the decision to the user."""
+
+SUSPEND_CHECK_S: Final = 1.0
+
+EXIT_HARM: Final = (
+    "closing the link while the VM migrates can crash the VM, and lose what is on its way to the "
+    "device"
+)
+
+
+def awake_and_elapsed_s() -> tuple[float, float]:
+    """Return the clock that stands still in a suspend, and the one that does not."""
+    return time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Service:
+    """Redirections in this process; a ``RedirectionService`` and an async context manager.
+
+    Leaving the context is :meth:`shutdown`, and then the end of what is left, whatever the gate
+    says: the process ends. Whoever wants to ask the user in between calls :meth:`shutdown`
+    before.
+
+    Args:
+        devices: Where the USB devices are.
+        cluster: Where the VMs are.
+        dialer: Opens links to them.
+        rules: Rules of the gate.
+        backoff: How long to wait between two tries.
+        wall_clock: Returns seconds since the epoch.
+        suspend_clocks: See :func:`awake_and_elapsed_s`.
+    """
+
+    def __init__(
+        self,
+        devices: DeviceSource,
+        cluster: Cluster,
+        dialer: Dialer,
+        *,
+        rules: Sequence[Rule] = RULES,
+        backoff: BackoffFactory = exponential_backoff,
+        wall_clock: Callable[[], float] = time.time,
+        suspend_clocks: Callable[[], tuple[float, float]] = awake_and_elapsed_s,
+    ) -> None:
+        self._devices = devices
+        self._cluster = cluster
+        self._dialer = dialer
+        self._rules = rules
+        self._backoff = backoff
+        self._wall_clock = wall_clock
+        self._suspend_clocks = suspend_clocks
+        self._publisher = Publisher(self._snapshot, self._numbers)
+        self._ids = (RedirectionId(f"r{number}") for number in itertools.count(1))
+        self._orders: dict[VmiRef, SlotOrder] = {}
+        self._stack = AsyncExitStack()
+        self._background: list[asyncio.Task[None]] = []
+        self._closing = False
+        # Made on entry:
+        self._watcher: ClusterWatcher
+        self._identity: IdentityCheck
+        self._supervisor: Supervisor
+        self._around: Surroundings
+
+    async def __aenter__(self) -> Self:
+        group = asyncio.TaskGroup()
+        self._watcher = ClusterWatcher(
+            self._cluster, group, rules=self._rules, backoff=self._backoff
+        )
+        # Its group goes last: links and devices outlive the tasks that borrow them.
+        sessions = await self._stack.enter_async_context(
+            DeviceSessions(self._devices, self._watcher.gate)
+        )
+        await self._stack.enter_async_context(group)
+        self._identity = IdentityCheck(self._cluster, self._ring_all)
+        self._supervisor = Supervisor(group, self._watcher, self._publisher.publish)
+        self._around = Surroundings(
+            devices=self._devices,
+            dialer=self._dialer,
+            watcher=self._watcher,
+            sessions=sessions,
+            identity=self._identity,
+            order_of=lambda vmi: self._orders.setdefault(vmi, SlotOrder()),
+            backoff=self._backoff,
+        )
+        self._background = [
+            group.create_task(self._identity.keep_asking(), name="identity"),
+            group.create_task(self._publisher.sample(), name="sample-numbers"),
+            group.create_task(self._follow_devices(), name="devices"),
+            group.create_task(self._notice_suspend(), name="suspend"),
+        ]
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        if not self._closing:
+            await self.shutdown()
+        for task in self._background:
+            task.cancel()
+        self._supervisor.cancel()
+        self._watcher.cancel()
+        self._publisher.close()
+        return await self._stack.__aexit__(exc_type, exc, traceback)
+
+    # -- the service interface --------------------------------------------------------------
+
+    async def devices(self) -> Sequence[LocalDevice]:
+        """See ``RedirectionService.devices``."""
+        return await self._devices.devices()
+
+    async def vmis(self, namespace: str | None, selector: str = "") -> Sequence[VmiSlots]:
+        """See ``RedirectionService.vmis``."""
+        return [self._slots_of(vmi) for vmi in await self._cluster.vmis(namespace, selector)]
+
+    async def bind(self, request: BindRequest) -> RedirectionId:
+        """See ``RedirectionService.bind``."""
+        if self._closing:
+            raise VmRedirError("the service is shutting down")
+        device = _only_one(await self._devices.devices(), request.device)
+        vmi = await self._cluster.vmi(request.vmi)
+        _check_usable(vmi)
+        bound_by = await self._identity.ask()
+        # No await from here on: what is free now is ours.
+        if (blocked := self._blocked(device, request)) is not None:
+            self._supervisor.retry(blocked, bound_by)
+            return blocked.wish.id
+        self._check_free(device)
+        slot = self._slot(vmi, request.slot)
+        wish = Wish(
+            id=next(self._ids),
+            device=_lasting(request.device, device),
+            vmi=vmi.ref,
+            slot=slot,
+            slot_index=vmi.slots.index(slot),
+            bound_by=bound_by,
+        )
+        status = first_status(wish.id, str(wish.device), _description(device), wish.vmi, wish.slot)
+        redirection = Redirection(wish, self._around)
+        redirection.story = Story(
+            status, self._publisher.publish, redirection.numbers, self._wall_clock
+        )
+        self._supervisor.start(redirection)
+        return wish.id
+
+    async def unbind(self, redirection_id: RedirectionId) -> None:
+        """See ``RedirectionService.unbind``."""
+        await self._supervisor.end(redirection_id, Act.UNBIND)
+
+    async def migrate(self, vmi: VmiRef) -> str:
+        """See ``RedirectionService.migrate``."""
+        return (await self._cluster.migrate(vmi)).name
+
+    async def snapshot(self) -> Snapshot:
+        """See ``RedirectionService.snapshot``."""
+        return self._snapshot()
+
+    def subscribe(
+        self, *, numbers: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
+        """See ``RedirectionService.subscribe``."""
+        return self._publisher.subscribe(numbers=numbers)
+
+    # -- the end ----------------------------------------------------------------------------
+
+    async def shutdown(self, deadline_s: float = SHUTDOWN_WAIT_S) -> tuple[ExitRisk, ...]:
+        """End all redirections, as far as that harms nobody.
+
+        Subscribers hear :class:`ClosingWaits`, at the beginning and at the end. Links that the
+        gate keeps open are left open, and are closed as soon as it allows that, until the
+        context is left.
+
+        Args:
+            deadline_s: How long to wait for the gate.
+
+        Returns:
+            What leaving the context would break now; empty if nothing.
+        """
+        self._closing = True
+        try:
+            async with asyncio.timeout(deadline_s), asyncio.TaskGroup() as group:
+                for redirection in self._supervisor:
+                    group.create_task(
+                        self._supervisor.end(redirection.wish.id, Act.EXIT),
+                        name=f"exit-{redirection.wish.id}",
+                    )
+                if risks := self.exit_risks():
+                    self._publisher.publish(ClosingWaits(risks))
+        except TimeoutError:
+            logger.warning("the gate is still shut after %.0f s", deadline_s)
+        risks = self.exit_risks()
+        self._publisher.publish(ClosingWaits(risks))
+        return risks
+
+    def exit_risks(self) -> tuple[ExitRisk, ...]:
+        """Return what it would break to end the process now."""
+        now = asyncio.get_running_loop().time()
+        risks = []
+        for redirection in self._supervisor:
+            wish, session = redirection.wish, redirection.session
+            verdict = self._watcher.gate.may(Act.EXIT, wish.vmi, now)
+            linked = session is not None and session.endpoint is not None
+            if linked and isinstance(verdict, Wait):
+                risks.append(ExitRisk(wish.id, wish.vmi, wish.slot, verdict.reason, EXIT_HARM))
+        return tuple(risks)
+
+    # -- checks at bind ---------------------------------------------------------------------
+
+    def _blocked(self, device: LocalDevice, request: BindRequest) -> Redirection | None:
+        for redirection in self._supervisor:
+            wish = redirection.wish
+            if (
+                redirection.story.state is RedirectionState.BLOCKED
+                and wish.device.matches(device)
+                and wish.vmi == request.vmi
+                and request.slot in (None, wish.slot)
+            ):
+                return redirection
+        return None
+
+    def _check_free(self, device: LocalDevice) -> None:
+        for redirection in self._supervisor:
+            wish = redirection.wish
+            if wish.device.matches(device):
+                raise DeviceBusy(device, f"slot {wish.slot!r} of VM {wish.vmi}")
+
+    def _slot(self, vmi: VmiView, wanted: str | None) -> str:
+        taken = {
+            redirection.wish.slot: redirection.wish.device
+            for redirection in self._supervisor
+            if redirection.wish.vmi == vmi.ref
+        }
+        if wanted is None:
+            free = next((name for name in vmi.slots if name not in taken), None)
+            if free is None:
+                raise SlotsFull(vmi.ref)
+            return free
+        if wanted not in vmi.slots:
+            raise SlotNotFound(vmi.ref, wanted, vmi.slots)
+        if wanted in taken:
+            raise SlotTaken(vmi.ref, wanted, taken[wanted])
+        return wanted
+
+    # -- what is known ----------------------------------------------------------------------
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(tuple(redirection.story.view() for redirection in self._supervisor))
+
+    def _numbers(self) -> dict[RedirectionId, Numbers]:
+        return {redirection.wish.id: redirection.numbers() for redirection in self._supervisor}
+
+    def _slots_of(self, vmi: VmiView) -> VmiSlots:
+        ours = {
+            redirection.wish.slot: redirection.wish
+            for redirection in self._supervisor
+            if redirection.wish.vmi == vmi.ref
+        }
+        return VmiSlots(
+            vmi,
+            tuple(
+                SlotView(name, ours[name].id, str(ours[name].device))
+                if name in ours
+                else SlotView(name)
+                for name in vmi.slots
+            ),
+        )
+
+    # -- what goes on in the background -----------------------------------------------------
+
+    def _ring_all(self) -> None:
+        for redirection in self._supervisor:
+            redirection.bell.ring()
+
+    async def _follow_devices(self) -> None:
+        bug = await contained(self._ring_at_changes(), name="device-changes")
+        if bug is not None:
+            logger.error("changes of devices are not seen any more", exc_info=bug)
+
+    async def _ring_at_changes(self) -> None:
+        async for _ in self._devices.changes():
+            self._ring_all()
+
+    async def _notice_suspend(self) -> None:
+        # Nothing tells a process that it slept; a look at two clocks costs nothing.
+        detector = SuspendDetector(*self._suspend_clocks())
+        while True:
+            await asyncio.sleep(SUSPEND_CHECK_S)
+            if slept_s := detector.slept_s(*self._suspend_clocks()):
+                logger.info("the machine slept for %.0f s: probing every link", slept_s)
+                self._watcher.start_over()
+                self._identity.suggest()
+                for redirection in self._supervisor:
+                    redirection.probe()
+
+
+def _only_one(devices: Sequence[LocalDevice], selector: DeviceSelector) -> LocalDevice:
+    match [device for device in devices if selector.matches(device)]:
+        case []:
+            raise DeviceNotFound(selector)
+        case [device]:
+            return device
+        case candidates:
+            raise DeviceAmbiguous(selector, candidates)
+
+
+def _check_usable(vmi: VmiView) -> None:
+    if vmi.architecture == "s390x":
+        raise NoUsbSlots(vmi.ref, "s390x has no USB")
+    if not vmi.client_passthrough:
+        raise NoUsbSlots(vmi.ref)
+    if vmi.phase != "Running" or vmi.deleting:
+        phase = "being deleted" if vmi.deleting else vmi.phase or "not started yet"
+        raise VmiNotReady(
+            f"VM {vmi.ref} is not running: it is {phase}", hint="Start it, and bind again."
+        )
+
+
+def _lasting(selector: DeviceSelector, device: LocalDevice) -> DeviceSelector:
+    """Return a selector that finds the device again after a replug, and no other one."""
+    if selector.port_path is not None or selector.serial is not None:
+        return selector
+    return DeviceSelector.of(device)
+
+
+def _description(device: LocalDevice) -> str:
+    return " ".join(filter(None, (device.manufacturer, device.product))) or device.kind
