@@ -9,9 +9,13 @@ from aiohttp import web
 
 from .negotiation import base_headers, respond
 from .objects import Json, to_wire
-from .resources import RESOURCES, Resource
-from .subresources import GROUP as SUBRESOURCES
-from .subresources import LISTED, VERSIONS
+from .resources import (
+    RESOURCES,
+    SUBRESOURCES,
+    SUBRESOURCES_LISTED,
+    SUBRESOURCES_VERSIONS,
+    Resource,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +47,7 @@ def _groups() -> dict[str, list[str]]:
     pairs = [(each.group, each.version) for each in RESOURCES if each.group]
     for group, version in [*_REVIEWS, *dict.fromkeys(pairs)]:
         found.setdefault(group, []).append(version)
-    return found | {SUBRESOURCES: list(VERSIONS)}
+    return found | {SUBRESOURCES: list(SUBRESOURCES_VERSIONS)}
 
 
 def _group(name: str, versions: Sequence[str]) -> Json:
@@ -93,11 +97,11 @@ def _resource_list(group: str, version: str) -> Json | None:
         }
         for kind in _REVIEWS.get((group, version), ())
     ]
-    if group == SUBRESOURCES and version in VERSIONS:
+    if group == SUBRESOURCES and version in SUBRESOURCES_VERSIONS:
         entries += [
             # virt-api names neither kind nor verbs.
             {"name": name, "singularName": "", "namespaced": True, "kind": "", "verbs": None}
-            for name in LISTED
+            for name in SUBRESOURCES_LISTED
         ]
     if not entries:
         return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from .status import bad_request, rejected_patch
@@ -31,29 +32,40 @@ _MERGE_KEYS: Final = {
 """patchMergeKey of the lists in Kubernetes' own types; all other lists are replaced."""
 
 
-def apply(media_type: str, original: Json, body: bytes) -> Json:
-    """Return what a patch makes of an object, which is left as it is.
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A patch as it came.
 
-    Raises:
-        Refusal: 400 or 422 if the patch cannot be read or applied.
+    Attributes:
+        media_type: One of the three above.
+        body: Its JSON.
     """
-    try:
-        patch = json.loads(body)
-    except ValueError as exc:
-        raise bad_request(f"error decoding patch: {exc}") from exc
-    if media_type == JSON_PATCH:
-        if not isinstance(patch, list):
-            raise bad_request(
-                "error decoding patch: json: cannot unmarshal object into Go value of type "
-                "[]handlers.jsonPatchOp"
-            )
-        return _patched(original, patch)
-    if not isinstance(patch, dict):
+
+    media_type: str
+    body: bytes
+
+    def apply(self, original: Json) -> Json:
+        """Return what it makes of an object, which is left as it is.
+
+        Raises:
+            Refusal: 400 or 422 if it cannot be read or applied.
+        """
+        try:
+            patch = json.loads(self.body)
+        except ValueError as exc:
+            raise bad_request(f"error decoding patch: {exc}") from exc
+        match self.media_type, patch:
+            case media_type, list() if media_type == JSON_PATCH:
+                return _patched(original, patch)
+            case media_type, dict() if media_type != JSON_PATCH:
+                return merged(original, patch, strategic=media_type == STRATEGIC)
+        kind = "array" if isinstance(patch, list) else "object"
+        into = "map[string]interface {}"
+        if self.media_type == JSON_PATCH:
+            into = "[]handlers.jsonPatchOp"
         raise bad_request(
-            "error decoding patch: json: cannot unmarshal array into Go value of type "
-            "map[string]interface {}"
+            f"error decoding patch: json: cannot unmarshal {kind} into Go value of type {into}"
         )
-    return merged(original, patch, strategic=media_type == STRATEGIC)
 
 
 def merged(original: Json, patch: Json, *, strategic: bool = False) -> Json:

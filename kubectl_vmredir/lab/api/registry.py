@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from . import patches
+from . import admission, patches
 from .objects import Json, dig, metadata, timestamp
 from .resources import LEASES, NAMESPACES, PODS, Resource
 from .status import (
@@ -26,6 +26,7 @@ from .status import (
 )
 
 if TYPE_CHECKING:
+    from .rbac import User
     from .store import Store
 
 _NAME_LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
@@ -37,10 +38,10 @@ _NAME_RULE: Final = (
     f"for validation is '{_NAME.pattern}')"
 )
 _SYSTEM_FIELDS: Final = (
-    "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation",
-    "name", "namespace", "uid", "generateName",
+    "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName",
+    "generation", "managedFields", "name", "namespace", "resourceVersion", "selfLink", "uid",
 )  # fmt: skip
-"""Metadata that an update keeps as it is."""
+"""Metadata that belongs to the server."""
 
 _POD_GRACE_S: Final = 30
 
@@ -77,6 +78,23 @@ class DeleteOptions:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a write is about.
+
+    Attributes:
+        resource: Type of the object.
+        namespace: Its namespace; empty for none.
+        name: Its name; empty for a new object, which says it itself.
+        subresource: ``status``, or empty.
+    """
+
+    resource: Resource
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+
+
 class Registry:
     """Writes to the store by the rules.
 
@@ -87,44 +105,42 @@ class Registry:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def get(self, resource: Resource, namespace: str, name: str) -> Json:
+    def get(self, target: Target) -> Json:
         """Return an object.
 
         Raises:
             Refusal: 404.
         """
-        if (found := self._store.get(resource, namespace, name)) is None:
-            raise not_found(resource.subject, name)
+        found = self._store.get(target.resource, target.namespace, target.name)
+        if found is None:
+            raise not_found(target.resource.subject, target.name)
         return found
 
-    def create(self, resource: Resource, namespace: str, body: Json) -> Json:
+    def create(self, target: Target, body: Json, user: User) -> Json:
         """Create an object and return it.
 
         Raises:
             Refusal: If it cannot be; nothing is written then.
         """
-        meta = dict(metadata(body))
-        _check_type(resource, body, meta.get("name", ""))
-        self._check_namespace(resource, namespace, meta)
-        if not meta.get("name"):
-            if not meta.get("generateName"):
-                raise _invalid_name(
-                    resource,
-                    "",
-                    "Required value: name or generateName is required",
-                    "FieldValueRequired",
-                )
-            meta["name"] = meta["generateName"] + "".join(
-                secrets.choice(_NAME_LETTERS) for _ in range(_NAME_SUFFIX_LENGTH)
-            )
-        name = meta["name"]
-        if not _NAME.fullmatch(name):
-            raise _invalid_name(resource, name, f'Invalid value: "{name}": {_NAME_RULE}')
+        resource, namespace = target.resource, target.namespace
+        _check_type(resource, body, metadata(body).get("name", ""))
+        _check_namespace(target, body)
+        if resource.namespaced and self._store.get(NAMESPACES, "", namespace) is None:
+            raise not_found(NAMESPACES.subject, namespace)
+        body = admission.at_create(self._store, resource, namespace, body, user)
+        name = _new_name(resource, metadata(body))
         if self._store.get(resource, namespace, name) is not None:
             raise already_exists(resource.subject, name)
-        for key in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
-            meta.pop(key, None)
-        meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": timestamp(), "generation": 1}
+        meta = {
+            key: value for key, value in metadata(body).items() if key not in _SYSTEM_FIELDS
+        } | {
+            "name": name,
+            "uid": str(uuid.uuid4()),
+            "creationTimestamp": timestamp(),
+            "generation": 1,
+        }
+        if prefix := metadata(body).get("generateName"):
+            meta["generateName"] = prefix
         if resource.namespaced:
             meta["namespace"] = namespace
         obj = {
@@ -135,84 +151,37 @@ class Registry:
         }
         return self._store.put(resource, _initial(resource, obj))
 
-    def update(
-        self, resource: Resource, namespace: str, name: str, body: Json, subresource: str = ""
-    ) -> Json:
+    def update(self, target: Target, body: Json, user: User) -> Json:
         """Replace an object, or its status, and return it.
 
         Raises:
             Refusal: If it cannot be; nothing is written then.
         """
-        asked = metadata(body)
-        _check_type(resource, body, name)
-        if asked.get("name", name) != name:
-            raise bad_request(
-                f"the name of the object ({asked.get('name')}) does not match the name on the "
-                f"URL ({name})"
-            )
-        self._check_namespace(resource, namespace, dict(asked), must_exist=False)
-        old = self.get(resource, namespace, name)
-        unconditional = not resource.custom and resource is not LEASES
-        if not asked.get("resourceVersion") and not unconditional:
+        _check_type(target.resource, body, target.name)
+        _check_name(target, body)
+        _check_namespace(target, body)
+        old = self.get(target)
+        unconditional = not target.resource.custom and target.resource is not LEASES
+        if not metadata(body).get("resourceVersion") and not unconditional:
             error = FieldError(
                 "metadata.resourceVersion", "Invalid value: 0: must be specified for an update"
             )
-            raise invalid(resource.subject, name, [error])
-        return self._replace(resource, old, body, subresource)
+            raise invalid(target.resource.subject, target.name, [error])
+        return self._replace(target, old, body, user)
 
-    def patch(
-        self,
-        resource: Resource,
-        namespace: str,
-        name: str,
-        change: tuple[str, bytes],
-        subresource: str = "",
-    ) -> Json:
+    def patch(self, target: Target, change: patches.Patch, user: User) -> Json:
         """Apply a patch and return the object.
-
-        Args:
-            resource: Type of the object.
-            namespace: Its namespace.
-            name: Its name.
-            change: Media type and body of the patch.
-            subresource: ``status``, or empty.
 
         Raises:
             Refusal: If it cannot be applied; nothing is written then.
         """
-        old = self.get(resource, namespace, name)
-        media_type, patch = change
-        new = patches.apply(media_type, old, patch)
-        _check_type(resource, new, name)
-        if (given := metadata(new).get("name")) != name:
-            raise bad_request(
-                f"the name of the object ({given}) does not match the name on the URL ({name})"
-            )
-        return self._replace(resource, old, new, subresource)
+        old = self.get(target)
+        new = change.apply(old)
+        _check_type(target.resource, new, target.name)
+        _check_name(target, new)
+        return self._replace(target, old, new, user)
 
-    def bind(self, namespace: str, name: str, binding: Json) -> Json:
-        """Give a pod the node that a v1.Binding names, and return the pod.
-
-        Raises:
-            Refusal: 404, or 409 if it has one.
-        """
-        pod = self.get(PODS, namespace, name)
-        if taken := dig(pod, "spec", "nodeName"):
-            reason = f'pod {name} is already assigned to node "{taken}"'
-            raise conflict(Subject("", "pods/binding"), name, reason)
-        scheduled = {"type": "PodScheduled", "status": "True"}
-        others = dig(pod, "status", "conditions") or ()
-        conditions = [each for each in others if each.get("type") != "PodScheduled"]
-        bound = {
-            **pod,
-            "spec": {**pod["spec"], "nodeName": dig(binding, "target", "name")},
-            "status": {**pod.get("status", {}), "conditions": [*conditions, scheduled]},
-        }
-        return self._store.put(PODS, bound)
-
-    def delete(
-        self, resource: Resource, namespace: str, name: str, options: DeleteOptions
-    ) -> tuple[Json, bool]:
+    def delete(self, target: Target, options: DeleteOptions) -> tuple[Json, bool]:
         """Delete an object, or mark it for whoever must finish it first.
 
         Returns:
@@ -221,57 +190,44 @@ class Registry:
         Raises:
             Refusal: 404, or 409 for a precondition.
         """
-        obj = self.get(resource, namespace, name)
+        resource = target.resource
+        obj = self.get(target)
         _check_preconditions(resource, obj, options)
         grace_s = _grace_s(resource, obj, options)
         meta = metadata(obj)
         if not _held(obj) and not grace_s:
-            self._store.remove(resource, namespace, name)
+            self._store.remove(resource, target.namespace, target.name)
             return obj, True
         if meta.get("deletionTimestamp"):
             return obj, False
-        meta = {
+        marked = {
             **meta,
             "deletionTimestamp": timestamp(after_s=grace_s),
             "deletionGracePeriodSeconds": grace_s,
             "generation": meta.get("generation", 1) + 1,
         }
-        obj = {**obj, "metadata": meta}
+        obj = {**obj, "metadata": marked}
         if resource is NAMESPACES:
             obj["status"] = {**obj.get("status", {}), "phase": "Terminating"}
         return self._store.put(resource, obj), False
 
-    def _check_namespace(
-        self, resource: Resource, namespace: str, meta: Json, *, must_exist: bool = True
-    ) -> None:
-        if resource.namespaced and meta.get("namespace", namespace) != namespace:
-            raise bad_request(
-                "the namespace of the provided object does not match the namespace sent on the "
-                "request"
-            )
-        known = self._store.get(NAMESPACES, "", namespace) is not None
-        if resource.namespaced and must_exist and not known:
-            raise not_found(Subject("", "namespaces"), namespace)
-
-    def _replace(self, resource: Resource, old: Json, new: Json, subresource: str) -> Json:
+    def _replace(self, target: Target, old: Json, new: Json, user: User) -> Json:
+        resource, name = target.resource, target.name
         old_meta, asked = metadata(old), metadata(new)
-        name = old_meta["name"]
         version = asked.get("resourceVersion")
         if version and version != old_meta["resourceVersion"]:
             raise conflict(resource.subject, name)
         if (uid := asked.get("uid")) and uid != old_meta["uid"]:
             error = FieldError("metadata.uid", f'Invalid value: "{uid}": field is immutable')
             raise invalid(resource.kind_subject, name, [error])
-        obj = _settled(resource, old, new, subresource)
+        obj = _settled(resource, old, new, target.subresource)
+        obj = admission.at_update(resource, old, obj, user)
         if obj == old:
             return old
-        meta = obj["metadata"]
-        if (
-            meta.get("deletionTimestamp")
-            and not _held(obj)
-            and not (meta.get("deletionGracePeriodSeconds"))
-        ):
-            self._store.remove(resource, meta.get("namespace", ""), name)
+        meta = metadata(obj)
+        deleted = "deletionTimestamp" in meta and not meta.get("deletionGracePeriodSeconds")
+        if deleted and not _held(obj):
+            self._store.remove(resource, target.namespace, name)
             return obj
         return self._store.put(resource, obj)
 
@@ -309,10 +265,39 @@ def _check_type(resource: Resource, body: Json, name: str) -> None:
         raise invalid(Subject(resource.group, kind), name, [error])
 
 
-def _invalid_name(
-    resource: Resource, name: str, message: str, reason: str = "FieldValueInvalid"
-) -> Exception:
-    return invalid(resource.kind_subject, name, [FieldError("metadata.name", message, reason)])
+def _check_name(target: Target, body: Json) -> None:
+    given = metadata(body).get("name")
+    if given != target.name:
+        raise bad_request(
+            f"the name of the object ({given or ''}) does not match the name on the URL "
+            f"({target.name})"
+        )
+
+
+def _check_namespace(target: Target, body: Json) -> None:
+    given = metadata(body).get("namespace") or target.namespace
+    if target.resource.namespaced and given != target.namespace:
+        raise bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+
+
+def _new_name(resource: Resource, meta: Json) -> str:
+    """Return the name of a new object, made up if it only has a prefix."""
+    name, prefix = str(meta.get("name") or ""), str(meta.get("generateName") or "")
+    if not name and not prefix:
+        error = FieldError(
+            "metadata.name",
+            "Required value: name or generateName is required",
+            "FieldValueRequired",
+        )
+        raise invalid(resource.kind_subject, "", [error])
+    if not name:
+        name = prefix + "".join(secrets.choice(_NAME_LETTERS) for _ in range(_NAME_SUFFIX_LENGTH))
+    if not _NAME.fullmatch(name):
+        error = FieldError("metadata.name", f'Invalid value: "{name}": {_NAME_RULE}')
+        raise invalid(resource.kind_subject, name, [error])
+    return name
 
 
 def _initial(resource: Resource, obj: Json) -> Json:
@@ -352,7 +337,6 @@ def _settled(resource: Resource, old: Json, new: Json, subresource: str) -> Json
         meta.pop(key, None)
         if key in old_meta:
             meta[key] = old_meta[key]
-    meta["resourceVersion"] = old_meta["resourceVersion"]
     obj |= {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": meta}
     if _content(resource, obj) != _content(resource, old):
         meta["generation"] = old_meta.get("generation", 1) + 1

@@ -118,3 +118,14 @@ RESOURCES: Final = (
 
 BY_PATH: Final = {(each.group, each.version, each.plural): each for each in RESOURCES}
 """Resources by group, version and plural."""
+
+SUBRESOURCES: Final = "subresources.kubevirt.io"
+"""The API group of virt-api."""
+
+SUBRESOURCES_VERSIONS: Final = ("v1", "v1alpha3")
+SUBRESOURCES_LISTED: Final = (
+    "virtualmachineinstances/vnc",
+    "virtualmachineinstances/console",
+    "virtualmachines/migrate",
+)
+"""What discovery tells of it: usbredir is not there, as in the real one."""

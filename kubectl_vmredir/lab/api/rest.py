@@ -8,13 +8,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import yaml
-
 from . import negotiation, patches, watch
-from .admission import admit
+from .binding import bind
+from .bodies import decode_object, read_body, read_object
 from .faults import Faults, WatchFault
 from .negotiation import Accepted
-from .registry import DeleteOptions, Registry, success
+from .registry import DeleteOptions, Registry, Target, success
 from .resources import BY_PATH, NAMESPACES, PODS, Resource
 from .selectors import Selection
 from .status import (
@@ -36,10 +35,6 @@ if TYPE_CHECKING:
     from .rbac import User
     from .requests import RequestInfo
 
-_BODY_TYPES: Final = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
-_MAX_BODY_BYTES: Final = 3 << 20
-"""kube-apiserver's --max-resource-write-bytes."""
-
 _LIST_EXPIRED: Final = (
     "The provided continue parameter is too old to display a consistent list result. You can "
     "start a new list without the continue parameter."
@@ -60,12 +55,13 @@ class Rest:
 
     Args:
         store: The objects.
+        registry: Writes them.
         faults: What goes wrong.
     """
 
-    def __init__(self, store: Store, faults: Faults) -> None:
+    def __init__(self, store: Store, registry: Registry, faults: Faults) -> None:
         self._store = store
-        self._registry = Registry(store)
+        self._registry = registry
         self._faults = faults
 
     async def handle(self, call: Call) -> web.StreamResponse:
@@ -109,7 +105,7 @@ class Rest:
         )
 
     def _get(self, call: Call, resource: Resource, accepted: Accepted) -> Json:
-        obj = self._registry.get(resource, _namespace(call.info, resource), call.info.name)
+        obj = self._registry.get(_target(call.info, resource))
         return negotiation.one(accepted, resource, obj, call.request.query.get("includeObject", ""))
 
     def _list(self, call: Call, resource: Resource, accepted: Accepted) -> Json:
@@ -153,8 +149,7 @@ class Rest:
         if call.info.name:
             raise method_not_allowed()
         body = await read_object(call.request)
-        namespace = _namespace(call.info, resource)
-        obj = self._registry.create(resource, namespace, admit(self._store, resource, body))
+        obj = self._registry.create(_target(call.info, resource), body, call.user)
         answer = negotiation.one(
             accepted, resource, obj, call.request.query.get("includeObject", "")
         )
@@ -163,17 +158,16 @@ class Rest:
     async def _bind(self, call: Call) -> web.StreamResponse:
         """Give a pod its node, as a scheduler asks for it."""
         binding = await read_object(call.request)
-        pod = self._registry.bind(call.info.namespace, call.info.name, binding)
+        pod = bind(self._store, call.info.namespace, call.info.name, binding)
         return negotiation.respond(call.request, success(PODS, pod), 201)
 
     async def _change(self, call: Call, resource: Resource, accepted: Accepted) -> Json:
-        info = call.info
-        if not info.name:
+        target = _target(call.info, resource)
+        if not target.name:
             raise bad_request("name must be provided")
-        namespace = _namespace(info, resource)
-        if info.verb == "update":
+        if call.info.verb == "update":
             body = await read_object(call.request)
-            obj = self._registry.update(resource, namespace, info.name, body, info.subresource)
+            obj = self._registry.update(target, body, call.user)
         else:
             media_type = call.request.content_type
             known = [patches.JSON_PATCH, patches.MERGE]
@@ -181,14 +175,13 @@ class Rest:
                 known.append(patches.STRATEGIC)
             if media_type not in known:
                 raise unsupported_media_type(known)
-            change = (media_type, await read_body(call.request))
-            obj = self._registry.patch(resource, namespace, info.name, change, info.subresource)
+            change = patches.Patch(media_type, await read_body(call.request))
+            obj = self._registry.patch(target, change, call.user)
         return negotiation.one(accepted, resource, obj, call.request.query.get("includeObject", ""))
 
     async def _delete(self, call: Call, resource: Resource) -> Json:
         options = await self._delete_options(call)
-        namespace = _namespace(call.info, resource)
-        obj, gone = self._registry.delete(resource, namespace, call.info.name, options)
+        obj, gone = self._registry.delete(_target(call.info, resource), options)
         return success(resource, obj) if gone and resource.custom else obj
 
     async def _delete_all(self, call: Call, resource: Resource, accepted: Accepted) -> Json:
@@ -201,7 +194,7 @@ class Rest:
             obj for obj in self._store.list(resource, call.info.namespace) if selection.matches(obj)
         ]
         for obj in objects:
-            self._registry.delete(resource, *key_of(obj), options)
+            self._registry.delete(Target(resource, *key_of(obj)), options)
         return negotiation.many(
             accepted, resource, objects, {"resourceVersion": str(version)}, "Metadata"
         )
@@ -255,50 +248,7 @@ def _read_token(token: str) -> tuple[int, Key]:
         raise bad_request(f"invalid continue token: continue key is not valid: {exc}") from exc
 
 
-def _namespace(info: RequestInfo, resource: Resource) -> str:
-    """Return the namespace of the object that a request names: none at cluster scope."""
-    return info.namespace if resource.namespaced else ""
-
-
-async def read_body(request: web.BaseRequest) -> bytes:
-    """Return the body of a request.
-
-    Raises:
-        Refusal: 400 if it is too long.
-    """
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.content.iter_any():
-        size += len(chunk)
-        if size > _MAX_BODY_BYTES:
-            raise bad_request(f"the request body is larger than {_MAX_BODY_BYTES} bytes")
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def decode_object(body: bytes, media_type: str) -> Json:
-    """Read an object from a body.
-
-    Raises:
-        Refusal: 415 for an unknown format, 400 for no object.
-    """
-    if media_type not in ("application/json", "application/yaml"):
-        raise unsupported_media_type(_BODY_TYPES)
-    try:
-        obj = json.loads(body) if media_type == "application/json" else yaml.safe_load(body)
-    except (ValueError, yaml.YAMLError) as exc:
-        raise bad_request(
-            f"couldn't get version/kind; json parse error: {exc} ({body[:64].hex()})"
-        ) from exc
-    if not isinstance(obj, dict):
-        raise bad_request("couldn't get version/kind; json parse error: no object")
-    return obj
-
-
-async def read_object(request: web.BaseRequest) -> Json:
-    """Return the object in the body of a request.
-
-    Raises:
-        Refusal: 415 or 400.
-    """
-    return decode_object(await read_body(request), request.content_type)
+def _target(info: RequestInfo, resource: Resource) -> Target:
+    """Return what a request is about; a resource at cluster scope is in no namespace."""
+    namespace = info.namespace if resource.namespaced else ""
+    return Target(resource, namespace, info.name, info.subresource)

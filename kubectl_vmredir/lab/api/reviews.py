@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from . import protobuf
+from .bodies import decode_object
 from .objects import Json, timestamp
 from .requests import RequestInfo
 from .status import FieldError, Subject, invalid, method_not_allowed
@@ -18,17 +20,28 @@ RESOURCES: Final = {
 """Group, version and plural of what is answered here."""
 
 
-def review(info: RequestInfo, user: User, body: Json, rbac: Rbac) -> Json:
+def review(info: RequestInfo, user: User, asked: tuple[str, bytes], rbac: Rbac) -> Json:
     """Return the answer to a review.
 
+    Args:
+        info: The request.
+        user: Who asks.
+        asked: Media type and body of the request.
+        rbac: Who may do what.
+
     Raises:
-        Refusal: 405, or 422 for a question that is none.
+        Refusal: 405, or 4xx for a question that is none.
     """
     if info.verb != "create":
         raise method_not_allowed()
+    media_type, body = asked
+    if media_type == protobuf.MEDIA_TYPE:
+        question = protobuf.decode_review(body)
+    else:
+        question = decode_object(body, media_type)
     if info.resource == "selfsubjectreviews":
         return _self_subject(user)
-    return _access(user, body, rbac)
+    return _access(user, question, rbac)
 
 
 def _self_subject(user: User) -> Json:

@@ -6,26 +6,27 @@ import asyncio
 import base64
 import json
 import os
-import socket
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, Self
 
 from aiohttp import web
 
 from kubectl_vmredir.errors import LabError
 
-from . import auth, discovery, kubeconfig, negotiation, reviews
+from . import auth, discovery, kubeconfig, negotiation, reviews, splice
+from .bodies import read_body
 from .faults import Faults
-from .objects import metadata
 from .pki import Pki
-from .rbac import Rbac, User, describe
-from .registry import Registry
+from .rbac import MASTERS, Rbac, User, describe
+from .registry import Registry, Target
 from .requests import RequestInfo
-from .resources import BY_PATH, CONFIG_MAPS, KUBEVIRTS, NAMESPACES, SECRETS
-from .rest import Call, Rest, read_object
+from .resources import BY_PATH, CONFIG_MAPS, KUBEVIRTS, NAMESPACES, SECRETS, SUBRESOURCES
+from .rest import Call, Rest
 from .roles import CONTROLLER, DEMO, HANDLER, KUBEVIRT, PEOPLE, default_bindings, service_account
 from .status import Refusal, Subject, forbidden, forbidden_path
 from .store import Store
+from .streams import DIAL_TIMEOUT_S, Streams
+from .subresources import Subresources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,8 +41,14 @@ _SAVE_INTERVAL_S: Final = 0.2
 _TLS_SHUTDOWN_S: Final = 1.0
 """How long a client may take to answer a close_notify."""
 
+_STOP_TIMEOUT_S: Final = 1.0
+"""How long handlers may take to see that their connection is gone."""
+
 HANDLER_CERTIFICATE: Final = "kubevirt-virt-handler-server-certs"
 """Secret (kubernetes.io/tls) with the server certificate of each virt-handler, as KubeVirt's."""
+
+KUBEVIRT_VERSION: Final = "v1.9.0"
+"""The release that the lab behaves as."""
 
 KUBEVIRT_CA: Final = "kubevirt-ca"
 """ConfigMap with the authority of KubeVirt's components, key ``ca-bundle``."""
@@ -56,6 +63,7 @@ class ApiServer:
     Args:
         folder: Where certificates, tokens and the state are kept; made if it is not there.
         port: TCP port; 0 for any that is free.
+        dial_timeout_s: When a request for a stream that no virt-handler answers is given up.
 
     Attributes:
         store: The objects.
@@ -65,7 +73,9 @@ class ApiServer:
         pki: The certificates.
     """
 
-    def __init__(self, folder: Path, *, port: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *, port: int = 0, dial_timeout_s: float = DIAL_TIMEOUT_S
+    ) -> None:
         self._folder = folder
         self._port = port
         self.pki = Pki(folder / "pki")
@@ -73,13 +83,17 @@ class ApiServer:
         self.rbac = Rbac(default_bindings())
         self.store = Store()
         self.faults = Faults()
-        self._rest = Rest(self.store, self.faults)
+        registry = Registry(self.store)
+        self._rest = Rest(self.store, registry, self.faults)
+        self._streams = Streams(
+            self.store, self.pki.handler_context(), self.faults, dial_timeout_s=dial_timeout_s
+        )
+        self._subresources = Subresources(self.store, registry, self._streams, self.faults)
         self._state = folder / "state.json"
         self._exit_stack = AsyncExitStack()
         self._group: asyncio.TaskGroup | None = None
         self._listener: asyncio.Server | None = None
         self._http: web.Server | None = None
-        self._transports: set[asyncio.Transport] = set()
 
     async def __aenter__(self) -> Self:
         self._load()
@@ -165,23 +179,24 @@ class ApiServer:
         if self._listener is None or self._http is None:
             return
         self._listener.close()
-        for transport in list(self._transports):
-            cut(transport)
-        await self._http.shutdown(0)
+        for connection in self._http.connections:
+            if connection.transport is not None:
+                splice.cut(connection.transport)
+        self.collect_garbage()
+        await self._http.shutdown(_STOP_TIMEOUT_S)
         self._listener = self._http = None
 
+    def collect_garbage(self) -> None:
+        """Free the slots that plain GETs of streams hold, as virt-api does a minute later."""
+        self._streams.collect_garbage()
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        transport = request.transport
-        assert transport is not None
-        self._transports.add(transport)
         if self.faults.response_delay_s:
             await asyncio.sleep(self.faults.response_delay_s)
         try:
             return await self._answer(request)
         except Refusal as refusal:
             return negotiation.refuse(request, refusal)
-        finally:
-            self._transports.discard(transport)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         info = RequestInfo.parse(request.method, request.path, request.query)
@@ -192,9 +207,13 @@ class ApiServer:
         if not info.is_resource:
             return discovery.handle(request)
         if (info.group, info.version, info.resource) in reviews.RESOURCES:
-            body = await read_object(request)
-            return negotiation.respond(request, reviews.review(info, user, body, self.rbac), 201)
-        return await self._rest.handle(Call(request, info, user))
+            body = await read_body(request)
+            answer = reviews.review(info, user, (request.content_type, body), self.rbac)
+            return negotiation.respond(request, answer, 201)
+        call = Call(request, info, user)
+        if info.group == SUBRESOURCES:
+            return await self._subresources.handle(call)
+        return await self._rest.handle(call)
 
     def _authorize(self, user: User, info: RequestInfo) -> None:
         if self.rbac.decide(user, info).allowed:
@@ -228,42 +247,31 @@ class ApiServer:
         draft.replace(self._state)
 
 
-def cut(transport: asyncio.Transport) -> None:
-    """End a connection as the kernel does for a killed process: FIN, and no TLS close_notify."""
-    raw = transport.get_extra_info("socket")
-    with suppress(OSError):  # it was gone before
-        raw.shutdown(socket.SHUT_RDWR)
-    transport.abort()
-
-
 def _populate(store: Store, pki: Pki) -> None:
     """Create what a fresh cluster with KubeVirt has."""
     registry = Registry(store)
+    installer = User("lab", groups=(MASTERS,))
     for name in ("default", "kube-system", KUBEVIRT, DEMO):
-        registry.create(NAMESPACES, "", {"metadata": {"name": name}})
-    registry.create(
-        CONFIG_MAPS,
-        KUBEVIRT,
-        {"metadata": {"name": KUBEVIRT_CA}, "data": {"ca-bundle": pki.kubevirt.pem}},
-    )
+        registry.create(Target(NAMESPACES), {"metadata": {"name": name}}, installer)
+    authority = {"metadata": {"name": KUBEVIRT_CA}, "data": {"ca-bundle": pki.kubevirt.pem}}
+    registry.create(Target(CONFIG_MAPS, KUBEVIRT), authority, installer)
     pair = {"tls.crt": pki.handler.certificate, "tls.key": pki.handler.key}
     secret = {
         "metadata": {"name": HANDLER_CERTIFICATE},
         "type": "kubernetes.io/tls",
         "data": {key: base64.b64encode(path.read_bytes()).decode() for key, path in pair.items()},
     }
-    registry.create(SECRETS, KUBEVIRT, secret)
+    registry.create(Target(SECRETS, KUBEVIRT), secret, installer)
     kubevirt: Json = {
         "apiVersion": KUBEVIRTS.api_version,
         "kind": KUBEVIRTS.kind,
         "metadata": {"name": "kubevirt"},
         "spec": {},
     }
-    created = registry.create(KUBEVIRTS, KUBEVIRT, kubevirt)
-    status = {"phase": "Deployed", "observedKubeVirtVersion": "v1.9.0"}
-    registry.update(
-        KUBEVIRTS, KUBEVIRT, metadata(created)["name"], {**created, "status": status}, "status"
-    )
+    created = registry.create(Target(KUBEVIRTS, KUBEVIRT), kubevirt, installer)
+    status = {"phase": "Deployed", "observedKubeVirtVersion": KUBEVIRT_VERSION}
+    target = Target(KUBEVIRTS, KUBEVIRT, "kubevirt", "status")
+    registry.update(target, {**created, "status": status}, installer)
 
 
 async def serve(folder: Path, port: int = 0) -> None:

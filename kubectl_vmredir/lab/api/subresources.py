@@ -1,16 +1,147 @@
-"""The group subresources.kubevirt.io: virt-api's part."""
+"""The group subresources.kubevirt.io: virt-api's part of the API.
+
+Source: KubeVirt, pkg/virt-api/api.go and pkg/virt-api/rest/lifecycle.go.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
 
-GROUP: Final = "subresources.kubevirt.io"
-VERSIONS: Final = ("v1", "v1alpha3")
+from aiohttp import web
 
-LISTED: Final = (
-    "virtualmachineinstances/vnc",
-    "virtualmachineinstances/console",
-    "virtualmachineinstances/portforward",
-    "virtualmachines/migrate",
+from . import negotiation, streams
+from .bodies import decode_object, read_body
+from .faults import DialFault, Faults
+from .objects import Json, dig, to_wire
+from .rbac import describe
+from .registry import Registry, Target
+from .resources import KUBEVIRTS, VMIMS, VMIS, VMS
+from .roles import KUBEVIRT
+from .status import (
+    Refusal,
+    Subject,
+    conflict,
+    forbidden,
+    internal_error,
+    not_found,
+    unauthorized,
 )
-"""What discovery tells: usbredir is not among it, here as there."""
+
+if TYPE_CHECKING:
+    from .rest import Call
+    from .store import Store
+    from .streams import Streams
+
+_VM: Final = Subject("kubevirt.io", "virtualmachine")
+_MIGRATION_NAME: Final = "kubevirt-migrate-vm-"
+
+
+class Subresources:
+    """Answers as virt-api, behind kube-apiserver.
+
+    Args:
+        store: The objects.
+        registry: Creates migrations.
+        carrier: Carries the streams.
+        faults: What goes wrong.
+    """
+
+    def __init__(self, store: Store, registry: Registry, carrier: Streams, faults: Faults) -> None:
+        self._store = store
+        self._registry = registry
+        self._carrier = carrier
+        self._faults = faults
+
+    async def handle(self, call: Call) -> web.StreamResponse:
+        """Carry a request out.
+
+        Raises:
+            Refusal: If kube-apiserver itself refuses.
+        """
+        info = call.info
+        match info.resource, info.subresource, call.request.method:
+            case "virtualmachineinstances", kind, "GET" if kind in streams.KINDS:
+                return await self._stream(call)
+            case "virtualmachines", "migrate", "PUT":
+                return await self._migrate(call)
+            case "version", "", "GET":
+                return self._version()
+            case _:
+                return _text(404, "404: Page Not Found")
+
+    async def _stream(self, call: Call) -> web.StreamResponse:
+        if self._faults.dials:
+            return _refused_dial(call, self._faults.dials.popleft())
+        try:
+            return await self._carrier.handle(call)
+        except Refusal as refusal:
+            return streams.refuse(call.request, refusal)
+
+    async def _migrate(self, call: Call) -> web.Response:
+        body = await read_body(call.request)
+        try:
+            options = decode_object(body, "application/json") if body else {}
+            self._create_migration(call, options)
+        except Refusal as refusal:
+            return streams.refuse(call.request, refusal)
+        return web.Response(status=HTTPStatus.ACCEPTED, headers=negotiation.base_headers())
+
+    def _create_migration(self, call: Call, options: Json) -> None:
+        namespace, name = call.info.namespace, call.info.name
+        if self._store.get(VMS, namespace, name) is None:
+            raise not_found(_VM, name)
+        if (vmi := self._store.get(VMIS, namespace, name)) is None:
+            raise not_found(streams.VMI, name)
+        if dig(vmi, "status", "phase") != "Running":
+            raise conflict(_VM, name, "VM is not running")
+        spec: Json = {"vmiName": name}
+        if selector := options.get("addedNodeSelector"):
+            spec["addedNodeSelector"] = selector
+        migration = {
+            "apiVersion": VMIMS.api_version,
+            "kind": VMIMS.kind,
+            "metadata": {"generateName": _MIGRATION_NAME},
+            "spec": spec,
+        }
+        try:
+            self._registry.create(Target(VMIMS, namespace), migration, call.user)
+        except Refusal as refusal:
+            raise internal_error(refusal.message) from refusal
+
+    def _version(self) -> web.Response:
+        kubevirt = next(iter(self._store.list(KUBEVIRTS, KUBEVIRT)), {})
+        found = {
+            "gitVersion": dig(kubevirt, "status", "observedKubeVirtVersion") or "",
+            "gitCommit": "",
+            "gitTreeState": "clean",
+            "buildDate": "1970-01-01T00:00:00Z",
+            "goVersion": "",
+            "compiler": "",
+            "platform": "linux/amd64",
+        }
+        headers = negotiation.base_headers() | streams.virt_api_headers("application/json")
+        return web.Response(text=to_wire(found, indent=1), headers=headers)
+
+
+def _refused_dial(call: Call, fault: DialFault) -> web.Response:
+    info = call.info
+    match fault:
+        case DialFault.UNAUTHORIZED:  # this one and the next are kube-apiserver's own
+            raise unauthorized()
+        case DialFault.FORBIDDEN:
+            subject = Subject(info.group, info.resource)
+            raise forbidden(subject, info.name, describe(call.user, info))
+        case DialFault.UNAVAILABLE:
+            return _text(503, "service unavailable\n")
+        case DialFault.CONFLICT:
+            why = "Not configured with USB Redirection"
+            return streams.refuse(call.request, conflict(streams.VMI, info.name, why))
+        case DialFault.SLOTS_FULL:
+            full = internal_error("Can't connect to websocket (503): websocket: bad handshake")
+            return streams.refuse(call.request, full)
+
+
+def _text(code: int, text: str) -> web.Response:
+    headers = negotiation.base_headers() | streams.virt_api_headers("text/plain; charset=utf-8")
+    return web.Response(text=text, status=code, headers=headers)

@@ -1,0 +1,215 @@
+"""The streams of a VMI: usbredir, console and vnc, from the checks to the last byte.
+
+Source: KubeVirt, pkg/virt-api/rest/streamer.go and the handlers beside it; order of checks and
+texts in reference/kubevirt.md 1.3 and 1.5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from . import dial, splice, websocket
+from .objects import Json, dig, metadata, to_wire
+from .resources import PODS, VMIS
+from .roles import KUBEVIRT
+from .status import Refusal, Subject, bad_request, conflict, not_found
+
+if TYPE_CHECKING:
+    import ssl
+
+    from .faults import Faults
+    from .rest import Call
+    from .store import Store
+
+VMI: Final = Subject("kubevirt.io", "virtualmachineinstance")
+"""A VMI in the words of virt-api."""
+
+KINDS: Final = ("usbredir", "console", "vnc")
+
+PORT_ANNOTATION: Final = "lab.vmredir.io/port"
+"""On a virt-handler pod: the port of its streams."""
+
+DEFAULT_PORT: Final = 8186
+DIAL_TIMEOUT_S: Final = 60.0
+"""kube-apiserver gives up on a request after so long."""
+
+LEAK_S: Final = 60.0
+"""How long a plain GET holds a slot: until the garbage collection of an idle virt-api."""
+
+
+def check(kind: str, vmi: Json) -> None:
+    """Check whether a VMI has such a stream now.
+
+    Raises:
+        Refusal: 409 or 400; the first reason that there is.
+    """
+    name = metadata(vmi)["name"]
+    devices = dig(vmi, "spec", "domain", "devices") or {}
+    match kind:
+        case "usbredir":
+            if dig(vmi, "spec", "architecture") == "s390x":
+                raise conflict(VMI, name, "No USB support on s390x")
+            if "clientPassthrough" not in devices:
+                raise conflict(VMI, name, "Not configured with USB Redirection")
+        case "vnc":
+            if devices.get("autoattachGraphicsDevice") is False:
+                raise bad_request("No graphics devices are present.")
+        case "console":
+            if devices.get("autoattachSerialConsole") is False:
+                raise bad_request("No serial consoles are present.")
+            if dig(vmi, "status", "phase") == "Failed":
+                raise conflict(VMI, name, "VMI is in failed status")
+        case _:
+            raise AssertionError(kind)
+    if dig(vmi, "status", "phase") != "Running":
+        raise bad_request("VMI is not running")
+
+
+class Streams:
+    """Carries streams between clients and virt-handlers.
+
+    Args:
+        store: Where the VMIs and the pods of virt-handler are.
+        context: TLS towards a virt-handler.
+        faults: What goes wrong.
+        dial_timeout_s: See :data:`DIAL_TIMEOUT_S`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        context: ssl.SSLContext,
+        faults: Faults,
+        *,
+        dial_timeout_s: float = DIAL_TIMEOUT_S,
+    ) -> None:
+        self._store = store
+        self._context = context
+        self._faults = faults
+        self._dial_timeout_s = dial_timeout_s
+        self._leaked: dict[asyncio.Transport, asyncio.TimerHandle] = {}
+
+    async def handle(self, call: Call) -> web.StreamResponse:
+        """Answer a request for a stream; returns when the stream has ended.
+
+        Raises:
+            Refusal: In virt-api's words.
+        """
+        info, request = call.info, call.request
+        vmi = self._store.get(VMIS, info.namespace, info.name)
+        if vmi is None:
+            raise not_found(VMI, info.name)
+        check(info.subresource, vmi)
+        host, port = self._handler_of(dig(vmi, "status", "nodeName") or "")
+        query = f"?{request.query_string}" if request.query_string else ""
+        target = (
+            f"/v1/namespaces/{info.namespace}/virtualmachineinstances/{info.name}"
+            f"/{info.subresource}{query}"
+        )
+        try:
+            async with asyncio.timeout(self._dial_timeout_s):
+                node = await dial.dial(
+                    host, port, target, self._context, old_texts=self._faults.old_dial_texts
+                )
+        except TimeoutError:
+            return _gateway_timeout()
+        try:
+            answer = websocket.accept(request.headers)
+        except websocket.NotAHandshake as refusal:
+            self._leak(node.transport)
+            return _not_a_handshake(refusal)
+        await self._carry(request, answer, node)
+        # Nobody reads this: the connection is gone, and was not HTTP any more.
+        return web.Response()
+
+    def collect_garbage(self) -> None:
+        """Close what plain GETs left open, as virt-api does a minute later."""
+        for transport, timer in self._leaked.items():
+            timer.cancel()
+            transport.abort()
+        self._leaked.clear()
+
+    def _handler_of(self, node: str) -> tuple[str, int]:
+        for pod in self._store.list(PODS, KUBEVIRT):
+            labels = metadata(pod).get("labels") or {}
+            if labels.get("kubevirt.io") != "virt-handler":
+                continue
+            if dig(pod, "spec", "nodeName") == node and (host := dig(pod, "status", "podIP")):
+                annotations = metadata(pod).get("annotations") or {}
+                return host, int(annotations.get(PORT_ANNOTATION, DEFAULT_PORT))
+        raise bad_request(f"No virt-handler on node {node} found")
+
+    def _leak(self, transport: asyncio.Transport) -> None:
+        def collect() -> None:
+            del self._leaked[transport]
+            transport.abort()
+
+        self._leaked[transport] = asyncio.get_running_loop().call_later(LEAK_S, collect)
+
+    async def _carry(self, request: web.BaseRequest, answer: bytes, node: dial.Opened) -> None:
+        transport = request.transport
+        if transport is None:  # the client went while virt-handler was dialed
+            node.transport.abort()
+            return
+        transport.write(answer + node.early)
+        try:
+            if self._faults.resets_after_101:
+                self._faults.resets_after_101 -= 1
+                splice.reset(transport)
+                node.transport.abort()
+            else:
+                await splice.join(splice.Side(transport), splice.Side(node.transport))
+        finally:
+            # aiohttp does not see the end of a connection that it has handed over.
+            request.protocol.connection_lost(None)
+
+
+def virt_api_headers(media_type: str) -> dict[str, str]:
+    """Return the headers of virt-api's answers."""
+    return {"Content-Type": media_type, "X-Content-Type-Options": "nosniff"}
+
+
+def refuse(request: web.BaseRequest, refusal: Refusal) -> web.Response:
+    """Return a refusal as an answer of virt-api, which indents its JSON for everybody.
+
+    kube-apiserver closes the connection of a refused upgrade.
+    """
+    response = web.Response(
+        text=to_wire(refusal.status(), indent=1),
+        status=refusal.code,
+        headers=virt_api_headers("application/json"),
+    )
+    if websocket.wants_upgrade(request.headers):
+        response.force_close()
+    return response
+
+
+def _not_a_handshake(refusal: websocket.NotAHandshake) -> web.Response:
+    status = to_wire(bad_request(refusal.message).status(), indent=1)
+    headers = virt_api_headers("text/plain; charset=utf-8")
+    headers["Sec-Websocket-Version"] = "13"
+    if refusal.status == 426:
+        headers["Upgrade"] = "websocket"
+    return web.Response(
+        text=f"{refusal.status.phrase}\n{status}", status=refusal.status, headers=headers
+    )
+
+
+def _gateway_timeout() -> web.Response:
+    """Return what kube-apiserver says when virt-api has not answered in time."""
+    body = {
+        "metadata": {},
+        "status": "Failure",
+        "message": "Timeout: request did not complete within the allotted timeout",
+        "reason": "Timeout",
+        "details": {},
+        "code": 504,
+    }
+    return web.Response(
+        text=to_wire(body) + "\n",
+        status=504,
+        headers={"Content-Type": "text/plain; charset=utf-8"},
+    )
