@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final, Self
 import httpx
 
 from kubectl_vmredir.errors import ClusterError
+from kubectl_vmredir.k8s.backoff import exponential_backoff
 from kubectl_vmredir.k8s.objects import ListResult, metadata, printable
 from kubectl_vmredir.k8s.status import StatusError, unreachable
 from kubectl_vmredir.k8s.transport import Transport, read_body
 from kubectl_vmredir.k8s.watch import watch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
     from types import TracebackType
 
     from kubectl_vmredir.k8s.credentials import Credential
@@ -44,10 +45,17 @@ class KubeClient:
 
     Args:
         config: Which server, and who we are.
+        backoff: Returns a fresh series of delays for watches, in seconds.
     """
 
-    def __init__(self, config: ClusterConfig) -> None:
+    def __init__(
+        self,
+        config: ClusterConfig,
+        *,
+        backoff: Callable[[], Iterator[float]] = exponential_backoff,
+    ) -> None:
         self.config = config
+        self._backoff = backoff
         self._transport = Transport(config)
         limit_s = config.request_timeout_s
         self._limit_s = REQUEST_TIMEOUT_S if limit_s is None else limit_s or None
@@ -118,7 +126,7 @@ class KubeClient:
         Raises:
             ClusterError: While iterating, if the trouble cannot be cured by waiting.
         """
-        return watch(self, self._transport, path, params or {})
+        return watch(self, self._transport, path, params or {}, self._backoff)
 
     async def access(self) -> Access:
         """Return what a connection of another kind needs, with credentials as they are now."""

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Final
 import httpx
 
 from kubectl_vmredir.errors import ClusterError, ClusterUnreachable
-from kubectl_vmredir.k8s.backoff import exponential_backoff
 from kubectl_vmredir.k8s.objects import EventType, WatchEvent, metadata
 from kubectl_vmredir.k8s.status import StatusError, refusal_of, unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     from kubectl_vmredir.k8s.client import KubeClient
     from kubectl_vmredir.k8s.objects import JsonObject
@@ -41,14 +40,18 @@ _MAX_EVENT_BYTES: Final = 16 << 20
 
 
 async def watch(
-    client: KubeClient, transport: Transport, path: str, params: Params
+    client: KubeClient,
+    transport: Transport,
+    path: str,
+    params: Params,
+    backoff: Callable[[], Iterator[float]],
 ) -> AsyncGenerator[WatchEvent, None]:
     """See :meth:`kubectl_vmredir.k8s.client.KubeClient.watch`."""
     loop = asyncio.get_running_loop()
     known = _Known()
     version = ""  # where to go on; empty: list first
     lost = False
-    delays = exponential_backoff()
+    delays = backoff()
     while True:
         opened_at: float | None = None
         trouble: ClusterError | None = None
@@ -98,7 +101,7 @@ async def watch(
             trouble = error
         if opened_at is not None and loop.time() - opened_at >= _STABLE_S:
             # Ends are normal: try at once, and say so only if that fails.
-            delays = exponential_backoff()
+            delays = backoff()
             continue
         if trouble is not None and not lost:
             logger.info("the watch of %s is lost: %s", path, trouble)

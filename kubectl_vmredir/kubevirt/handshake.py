@@ -53,6 +53,7 @@ class Answer:
         self._http = h11.Connection(h11.CLIENT)
         self._http.send(_REQUEST)
         self._http.send(h11.EndOfMessage())
+        self._begun = False
         self._status = 0
         self._headers: dict[str, str] = {}
         self._body = bytearray()
@@ -61,6 +62,9 @@ class Answer:
         """Take in what came; no bytes for the end of the stream."""
         if self.accepted or self.refusal is not None:
             return
+        if not data and not self._begun:  # closed unanswered
+            return
+        self._begun = True
         try:
             self._http.receive_data(data)
             self._read_events()

@@ -114,7 +114,7 @@ _TABLE: Final[tuple[tuple[int, str, Build], ...]] = (
     (409, "Not configured with USB Redirection", lambda vmi, _: NoUsbSlots(vmi)),
     (409, "No USB support on s390x", lambda vmi, _: NoUsbSlots(vmi, "KubeVirt has none on s390x")),
     (400, "VMI is not running", _not_ready("is not running")),
-    (400, "No virt-handler on node  found", _not_ready("is on no node yet")),
+    (400, "No virt-handler on node found", _not_ready("is on no node yet")),
     (
         400,
         r"No virt-handler on node (\S+) found",

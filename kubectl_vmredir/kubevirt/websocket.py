@@ -79,7 +79,13 @@ class StreamListener(Protocol):
         """The websocket is gone, whoever ended it; called once, and nothing after it."""
 
 
-async def dial(url: str, access: Access, listener: StreamListener) -> Websocket | Refusal:
+async def dial(
+    url: str,
+    access: Access,
+    listener: StreamListener,
+    *,
+    answer_timeout_s: float = ANSWER_TIMEOUT_S,
+) -> Websocket | Refusal:
     """Open a websocket, or return the answer that the server gave instead.
 
     The caller owns the websocket.
@@ -92,6 +98,7 @@ async def dial(url: str, access: Access, listener: StreamListener) -> Websocket 
         url: https or http URL, below ``access.server``.
         access: Credentials, certificates, proxy.
         listener: May be called before this returns.
+        answer_timeout_s: Time limit for the answer to the handshake, in seconds.
 
     Raises:
         RedirectRefused: If the server sends us to another one.
@@ -101,7 +108,7 @@ async def dial(url: str, access: Access, listener: StreamListener) -> Websocket 
     """
     for _ in range(MAX_REDIRECTS + 1):
         protocol = await _connect(url, access, listener)
-        await _wait_for_answer(protocol, access.server)
+        await _wait_for_answer(protocol, access.server, answer_timeout_s)
         refusal = protocol.answer.refusal
         if refusal is None:
             return protocol.websocket
@@ -148,13 +155,13 @@ async def _tunnel(proxy: str, host: str, port: int) -> socket.socket:
     return found
 
 
-async def _wait_for_answer(protocol: _Protocol, server: str) -> None:
+async def _wait_for_answer(protocol: _Protocol, server: str, timeout_s: float) -> None:
     """Wait until the server has accepted or refused; see :func:`dial` for cancellation."""
     task = asyncio.current_task()
     assert task is not None
     cancelled_before = task.cancelling()
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             try:
                 await protocol.wait_until_handshake_complete()
             except asyncio.CancelledError:
@@ -327,8 +334,8 @@ class Websocket(picows.WSListener):
         if not self._paused and self._transport is not None:
             self._transport.underlying_transport.resume_reading()
 
-    async def close(self) -> None:
-        """Say goodbye and wait until the connection is gone; bounded in time."""
+    async def close(self, *, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
+        """Say goodbye and wait for the far end to do so; after ``timeout_s`` just go."""
         if (transport := self._transport) is None:
             return
         self._closing = True
@@ -336,7 +343,7 @@ class Websocket(picows.WSListener):
         self.resume_reading()
         transport.send_close(picows.WSCloseCode.OK)
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 await self._ended.wait()
         except TimeoutError:
             transport.disconnect(graceful=False)
