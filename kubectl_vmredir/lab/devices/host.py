@@ -1,14 +1,13 @@
 """A usb-host in software: speaks usbredir 0.7 as libusbredirhost does, for a virtual device.
 
 No I/O: bytes of the guest come in by :meth:`UsbHost.receive`, bytes for it go out by a
-callback. The behaviour is that of usbredirhost.c (0.13), down to what it says when a guest
-asks for something that makes no sense; where we differ, the code says so.
+callback. The behaviour is that of usbredirhost.c 0.13. One difference: what a guest asks of an
+endpoint of the wrong type is answered in kind, with a STALL, where the library looks at the
+type of the endpoint to choose the kind of answer.
 """
 
 from __future__ import annotations
 
-import logging
-from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +15,7 @@ from kubectl_vmredir import __version__
 from kubectl_vmredir.errors import RemoteProtocolError
 from kubectl_vmredir.lab.devices.device import Device
 from kubectl_vmredir.lab.devices.function import Answer, Handshake, Setup
+from kubectl_vmredir.lab.devices.transfers import Transfer, Transfers
 from kubectl_vmredir.model import Speed
 from kubectl_vmredir.protocol.constants import (
     ALL_CAPS,
@@ -77,19 +77,11 @@ from kubectl_vmredir.protocol.parser import Parser
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kubectl_vmredir.lab.devices.function import Clock, Function, Timer
+    from kubectl_vmredir.lab.devices.function import Clock, Function
     from kubectl_vmredir.protocol.packets import Packet
-
-logger = logging.getLogger(__name__)
 
 CAPS: Final = ALL_CAPS & ~Cap.BULK_STREAMS
 """What libusbredirhost announces, without USB 3 bulk streams: no device here is that fast."""
-
-MAX_TRANSFERS: Final = 1024
-"""Transfers that a guest may have under way; QEMU has 16 on an endpoint at most."""
-
-MAX_TRANSFER_BYTES: Final = 16 << 20
-"""Bytes in the OUT transfers among them."""
 
 _NO_ALTERNATE: Final = 0xFF
 _USB_SPEEDS: Final = {Speed.FULL: UsbSpeed.FULL, Speed.HIGH: UsbSpeed.HIGH}
@@ -101,14 +93,6 @@ _TRANSFER_TYPES: Final = {
     PacketType.BULK_PACKET: TransferType.BULK,
     PacketType.INTERRUPT_PACKET: TransferType.INTERRUPT,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Transfer:
-    """A data packet of the guest that has no answer yet."""
-
-    id: int
-    packet: ControlPacket | BulkPacket | InterruptPacket
 
 
 @dataclass(slots=True)
@@ -147,22 +131,14 @@ class UsbHost:
         self._description = function.description
         self._device = Device(function, clock=clock, wake=self._pump)
         self._send_bytes = send
-        self._clock = clock
-        self._latency_s = latency_s
+        self._transfers = Transfers(self._arrive, clock=clock, latency_s=latency_s)
         self._parser = Parser(Side.GUEST, own_caps=CAPS)
         self._connected = False
         self._gone = False
         self._paused = False
         self._fresh = True
         """Whether the device was reset and not used since: a reset would change nothing."""
-        self._due: deque[tuple[float, _Transfer]] = deque()
-        """Transfers on their way to the device, with the time when they get there."""
-        self._due_timer: Timer | None = None
-        self._waiting: dict[int, deque[_Transfer]] = {}
-        """Transfers that the device answers with NAK, by endpoint."""
         self._streams: dict[int, _Stream] = {}
-        self._pending_count = 0
-        self._pending_bytes = 0
         # libusbredirhost resets the device when it claims it.
         self._device.reset()
 
@@ -195,7 +171,7 @@ class UsbHost:
         """The device is gone: what is under way fails, and so does all that is asked later."""
         if self._gone:
             return
-        for transfer in self._take_all():
+        for transfer in self._transfers.take_all():
             self._answer(transfer, Status.IOERROR)
         self._streams.clear()
         self._gone = True
@@ -205,7 +181,7 @@ class UsbHost:
     def close(self) -> None:
         """Let nothing happen any more."""
         self._gone = True
-        self._take_all()
+        self._transfers.take_all()
         self._streams.clear()
 
     # -- packets of the guest ---------------------------------------------------------------
@@ -213,7 +189,7 @@ class UsbHost:
     def _handle(self, packet_id: int, packet: Packet) -> None:
         match packet:
             case ControlPacket() | BulkPacket() | InterruptPacket():
-                self._submit(_Transfer(packet_id, packet))
+                self._submit(Transfer(packet_id, packet))
             case CancelDataPacket():
                 self._cancel(packet_id)
             case Hello():
@@ -280,7 +256,7 @@ class UsbHost:
             return
         for endpoint in list(self._streams):
             self._break_stream(endpoint)
-        for transfer in self._take_all():
+        for transfer in self._transfers.take_all():
             self._answer(transfer, Status.CANCELLED)
         self._device.reset()
         self._fresh = True
@@ -290,7 +266,7 @@ class UsbHost:
         if not self._gone and value != self._device.configuration:
             self._fresh = False
             self._streams.clear()
-            for transfer in self._take_all():
+            for transfer in self._transfers.take_all():
                 self._answer(transfer, Status.CANCELLED)
             if not self._device.set_configuration(value):
                 status = Status.IOERROR
@@ -303,7 +279,7 @@ class UsbHost:
             self._fresh = False
             # Devices here have one interface: what is under way is its own.
             self._streams.clear()
-            for transfer in self._take_all():
+            for transfer in self._transfers.take_all():
                 self._answer(transfer, Status.CANCELLED)
             if self._device.set_alternate(interface, alternate):
                 self._send_infos()
@@ -345,30 +321,13 @@ class UsbHost:
 
     # -- transfers --------------------------------------------------------------------------
 
-    def _submit(self, transfer: _Transfer) -> None:
-        self._pending_count += 1
-        self._pending_bytes += len(transfer.packet.data)
-        if self._pending_count > MAX_TRANSFERS or self._pending_bytes > MAX_TRANSFER_BYTES:
-            raise RemoteProtocolError("too many transfers under way")
+    def _submit(self, transfer: Transfer) -> None:
         if self._gone:
             self._answer(transfer, Status.IOERROR)
-        elif self._latency_s:
-            self._due.append((self._clock.time() + self._latency_s, transfer))
-            self._arm_due_timer()
         else:
-            self._arrive(transfer)
+            self._transfers.submit(transfer)
 
-    def _arm_due_timer(self) -> None:
-        if self._due_timer is None and self._due:
-            self._due_timer = self._clock.call_at(self._due[0][0], self._arrive_due)
-
-    def _arrive_due(self) -> None:
-        self._due_timer = None
-        while self._due and self._due[0][0] <= self._clock.time():
-            self._arrive(self._due.popleft()[1])
-        self._arm_due_timer()
-
-    def _arrive(self, transfer: _Transfer) -> None:
+    def _arrive(self, transfer: Transfer) -> None:
         """The transfer reaches the device."""
         self._fresh = False
         packet = transfer.packet
@@ -379,14 +338,14 @@ class UsbHost:
         ):
             self._answer(transfer, Status.INVAL)
         else:
-            self._waiting.setdefault(packet.endpoint, deque()).append(transfer)
+            self._transfers.wait(transfer)
         self._pump()
 
     def _has(self, address: int, kind: TransferType) -> bool:
         endpoint = self._device.endpoint(address)
         return endpoint is not None and endpoint.type is kind
 
-    def _control(self, transfer: _Transfer, packet: ControlPacket) -> None:
+    def _control(self, transfer: Transfer, packet: ControlPacket) -> None:
         if packet.endpoint not in (0, INPUT) or packet.endpoint != packet.requesttype & INPUT:
             self._answer(transfer, Status.INVAL)
             return
@@ -402,12 +361,12 @@ class UsbHost:
         moved = True
         while moved and not self._paused:
             moved = False
-            for queue in self._waiting.values():
+            for endpoint, queue in self._transfers.queues.items():
                 while queue and not self._paused:
                     answer = self._offer(queue[0].packet)
                     if answer.handshake is Handshake.NAK:
                         break
-                    self._finish(queue.popleft(), answer)
+                    self._finish(self._transfers.pop(endpoint), answer)
                     moved = True
             for address in list(self._streams):
                 while not self._paused and self._read_ahead(address):
@@ -418,46 +377,24 @@ class UsbHost:
             return self._device.data_in(packet.endpoint, packet.length)
         return self._device.data_out(packet.endpoint, packet.data)
 
-    def _finish(self, transfer: _Transfer, answer: Answer) -> None:
+    def _finish(self, transfer: Transfer, answer: Answer) -> None:
         packet = transfer.packet
         if len(answer.data) > packet.length:
             self._answer(transfer, Status.BABBLE, answer.data[: packet.length])
         else:
             self._answer(transfer, _HANDSHAKE_STATUS[answer.handshake], answer.data)
 
-    def _answer(self, transfer: _Transfer, status: Status, data: bytes = b"") -> None:
+    def _answer(self, transfer: Transfer, status: Status, data: bytes = b"") -> None:
         packet = transfer.packet
-        self._pending_count -= 1
-        self._pending_bytes -= len(packet.data)
         length = len(data)
         if not packet.endpoint & INPUT and status is Status.SUCCESS:
             length = packet.length
         self._send(replace(packet, status=status, length=length, data=data), transfer.id)
 
     def _cancel(self, packet_id: int) -> None:
-        """Cancel a transfer; not to find it is no error, it may just have been answered."""
-        for delayed in self._due:
-            if delayed[1].id == packet_id:
-                self._due.remove(delayed)
-                self._answer(delayed[1], Status.CANCELLED)
-                return
-        for queue in self._waiting.values():
-            for transfer in queue:
-                if transfer.id == packet_id:
-                    queue.remove(transfer)
-                    self._answer(transfer, Status.CANCELLED)
-                    return
-
-    def _take_all(self) -> list[_Transfer]:
-        """Remove and return all transfers that have no answer yet."""
-        taken = [transfer for queue in self._waiting.values() for transfer in queue]
-        taken += [transfer for _, transfer in self._due]
-        self._waiting.clear()
-        self._due.clear()
-        if self._due_timer is not None:
-            self._due_timer.cancel()
-            self._due_timer = None
-        return taken
+        # Not to find it is no error: it may just have been answered.
+        if transfer := self._transfers.take(packet_id):
+            self._answer(transfer, Status.CANCELLED)
 
     # -- streams ----------------------------------------------------------------------------
 

@@ -29,6 +29,8 @@ REQUEST_BYTES: Final = 4096
 class Session:
     """Serves one claimed device until the other side has enough.
 
+    End of file on the control socket means that the device is free again.
+
     Args:
         function: The device, acquired; released when the session is closed.
         data: Our end of the data socket; owned.
@@ -55,10 +57,11 @@ class Session:
         self._output_has_room.set()
         self._host = UsbHost(function, self._queue, clock=self._loop, latency_s=latency_s)
 
-    async def run(self) -> None:
-        """Serve until end of file or a stop request, or until the guest breaks the protocol."""
         self._tell({"event": "claimed", "drivers": []})
         self._host.start()
+
+    async def run(self) -> None:
+        """Serve until end of file or a stop request, or until the guest breaks the protocol."""
         if error := await self._serve():
             logger.warning("a virtual device's session ends: %s", error)
             self._tell({"event": "error", "message": str(error)})
@@ -70,7 +73,7 @@ class Session:
         self._tell({"event": "lost", "reason": reason})
 
     def close(self) -> None:
-        """Give the device back and close the sockets; to be called when :meth:`run` is over."""
+        """Give the device back, then close the sockets; to be called when :meth:`run` is over."""
         self._host.close()
         self._release()
         self._data.close()
