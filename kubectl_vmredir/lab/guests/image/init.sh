@@ -3,8 +3,8 @@
 #
 # One line per fact, "@" and JSON; kubectl_vmredir/lab/guests/report.py reads them. Times ("t",
 # "started", "ended") are seconds of uptime, with the resolution of /proc/uptime: 10 ms.
-# Lines about a disk have a running number "seq", and the last ones are said again after each
-# pass, since the console loses bytes while the VM moves.
+# Lines about a disk have a running number "seq", and the last ones are said again before each
+# line about a pass, since the console loses bytes while the VM moves.
 #
 # Debian's busybox runs its applets without a file for each ("prefer applets"), so a read costs a
 # fork, and no exec.
@@ -48,15 +48,24 @@ pause() {
     read -r -t "$1" _ <>/run/never
 }
 
-# Says a fact about the disk, and keeps its line to be said again.
+# Says a fact about the disk.
 say() {
     seq=$((seq + 1))
-    local line="@{\"seq\":$seq,\"serial\":\"$serial\",$1}"
+    line="@{\"seq\":$seq,\"serial\":\"$serial\",$1}"
     echo "$line"
-    recent="$recent$line
-"
-    [ $seq -gt 6 ] && recent=${recent#*
 }
+
+# Says a fact, and keeps its line to be said again; there are 6 of them.
+say_fact() {
+    say "$1"
+    facts="$facts$line
+"
+    facts_kept=$((facts_kept + 1))
+    if [ $facts_kept -gt 6 ]; then
+        facts_kept=6
+        facts=${facts#*
+}
+    fi
 }
 
 # -- one disk ---------------------------------------------------------------------------------
@@ -64,15 +73,16 @@ say() {
 # Reads the disk with this serial number, each time it is there; its memory is the process.
 # /run/disks/$serial says which block device it is now, and where that is in sysfs.
 reader() {
-    serial=$1 seq=0 pass=0 recent= last=0 broken=0
+    serial=$1 seq=0 pass=0 facts= facts_kept=0 older_pass= newer_pass= line= last=0 broken=0
     mkfifo "/run/$serial.bytes"
     while :; do
         read -r name path <"/run/disks/$serial"
         if [ -d "$path" ] && [ -b "/dev/$name" ]; then
             attached
+            # Held open, so that not every read locks and unlocks the door of the drive.
             while [ -d "$path" ]; do
                 one_pass
-            done
+            done 5<"/dev/$name" || pause 0.02
         else
             pause 0.01
         fi
@@ -85,7 +95,7 @@ attached() {
     chunks=$(((bytes + CHUNK - 1) / CHUNK))
     clock
     seconds $now
-    say "\"event\":\"disk\",\"name\":\"$name\",\"bytes\":$bytes,\"t\":$text"
+    say_fact "\"event\":\"disk\",\"name\":\"$name\",\"bytes\":$bytes,\"t\":$text"
 }
 
 # One pass over the disk. It is said only if it reached the end.
@@ -111,8 +121,11 @@ one_pass() {
     seconds $started
     from=$text
     seconds $last
-    printf %s "$recent"
+    printf %s "$facts$older_pass$newer_pass"
     say "\"event\":\"pass\",\"n\":$pass,\"bytes\":$bytes,\"sha256\":\"$sum\",\"started\":$from,\"ended\":$text,\"errors\":$errors,\"max_gap_ms\":$((longest * 10))"
+    older_pass=$newer_pass
+    newer_pass="$line
+"
 }
 
 good_read() {
@@ -120,7 +133,7 @@ good_read() {
     local waited=$((now - last))
     if [ $broken -eq 1 ]; then
         seconds $now
-        say "\"event\":\"gap\",\"ms\":$((waited * 10)),\"t\":$text"
+        say_fact "\"event\":\"gap\",\"ms\":$((waited * 10)),\"t\":$text"
         broken=0
     elif [ $chunk -gt 0 ] && [ $waited -gt $longest ]; then
         longest=$waited
@@ -134,7 +147,7 @@ bad_read() {
     [ $last -gt 0 ] && broken=1
     clock
     seconds $now
-    say "\"event\":\"error\",\"n\":$pass,\"offset\":$((chunk * CHUNK)),\"t\":$text"
+    say_fact "\"event\":\"error\",\"n\":$pass,\"offset\":$((chunk * CHUNK)),\"t\":$text"
     pause 0.02
 }
 

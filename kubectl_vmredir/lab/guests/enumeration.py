@@ -1,0 +1,205 @@
+"""How Linux gets to know a USB device, as a script of the simulated kernel.
+
+Source: hub_port_init and usb_new_device of Linux 6.1, as recorded in QEMU 7.2 (the twin test);
+the descriptors are those of USB 2.0 chapter 9.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from kubectl_vmredir.errors import LabError
+from kubectl_vmredir.lab.guests.procedure import Print, ResetPort
+from kubectl_vmredir.lab.guests.transfers import Outcome, Setup
+from kubectl_vmredir.protocol.constants import INPUT, TransferType, UsbSpeed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kubectl_vmredir.lab.guests.procedure import Script
+
+_DEVICE: Final = 0x0100
+_CONFIGURATION: Final = 0x0200
+_STRING: Final = 0x0300
+_QUALIFIER: Final = 0x0600
+_INTERFACE_TYPE: Final = 4
+_ENDPOINT_TYPE: Final = 5
+_ENGLISH: Final = 0x0409
+
+_ATTEMPTS: Final = 4
+_QUALIFIER_ATTEMPTS: Final = 3
+
+_SPEEDS: Final = {UsbSpeed.LOW: "low", UsbSpeed.HIGH: "high", UsbSpeed.SUPER: "SuperSpeed"}
+_ERRORS: Final = {
+    Outcome.STALL: -32,
+    Outcome.BABBLE: -75,
+    Outcome.IOERROR: -71,
+    Outcome.TIMEOUT: -110,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PortName:
+    """A device as the kernel's log names it."""
+
+    slot: int
+    number: int
+    """Device number on the bus."""
+    speed: UsbSpeed
+
+    @property
+    def port(self) -> str:
+        """``1-1`` for slot 0."""
+        return f"1-{self.slot + 1}"
+
+    def using(self, verb: str) -> str:
+        """Return the line for a device that is ``new``, or was ``reset``."""
+        speed = _SPEEDS.get(self.speed, "full")
+        return (
+            f"usb {self.port}: {verb} {speed}-speed USB device number {self.number} using xhci_hcd"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One interface, in its first alternate setting.
+
+    Attributes:
+        number: bInterfaceNumber.
+        kind: Its class triple.
+        endpoints: Address and transfer type of each.
+    """
+
+    number: int
+    kind: tuple[int, int, int]
+    endpoints: tuple[tuple[int, TransferType], ...]
+
+    def first(self, kind: TransferType, *, direction: int) -> int | None:
+        """Return the address of the first endpoint of this type and direction."""
+        for address, endpoint_kind in self.endpoints:
+            if endpoint_kind is kind and address & INPUT == direction:
+                return address
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class UsbDevice:
+    """A device that is configured.
+
+    Attributes:
+        serial: Its serial number; untrusted text.
+        configuration: Number of its only configuration.
+        interfaces: Those of it.
+    """
+
+    serial: str
+    configuration: int
+    interfaces: tuple[Interface, ...]
+
+
+class _Failed(LabError):
+    """A request went wrong: another attempt may do better."""
+
+
+def enumerate_device(name: PortName) -> Script[UsbDevice | None]:
+    """Enumerate and configure; None if the device does not answer as it should."""
+    yield Print(name.using("new"))
+    for _ in range(_ATTEMPTS):
+        try:
+            return (yield from _attempt(name))
+        except _Failed as failed:
+            yield Print(f"usb {name.port}: {failed}")
+    yield Print(f"usb usb1-port{name.slot + 1}: unable to enumerate USB device")
+    return None
+
+
+def _attempt(name: PortName) -> Script[UsbDevice]:
+    yield ResetPort()
+    yield from _get(_DEVICE, 64, "device descriptor read/64")
+    yield ResetPort()
+    device = yield from _get(_DEVICE, 18, "device descriptor read/all")
+    if len(device) < 18:
+        raise _Failed("device descriptor is too short")
+    vendor, product, release, manufacturer_index, product_index, serial_index = struct.unpack_from(
+        "<HHHBBB", device, 8
+    )
+    if name.speed is UsbSpeed.FULL:
+        # Could it be faster elsewhere? Linux would say so.
+        for _ in range(_QUALIFIER_ATTEMPTS):
+            if (yield Setup(0x80, 6, _QUALIFIER, 0, 10)).good:
+                break
+    head = yield from _get(_CONFIGURATION, 9, "can't read configurations")
+    if len(head) < 9:
+        raise _Failed("configuration descriptor is too short")
+    (total,) = struct.unpack_from("<H", head, 2)
+    descriptors = yield from _get(_CONFIGURATION, total, "can't read configurations")
+    yield Setup(0x80, 6, _STRING, 0, 255)
+    product_text = yield from _text(product_index)
+    manufacturer_text = yield from _text(manufacturer_index)
+    serial = yield from _text(serial_index)
+    yield Print(
+        f"usb {name.port}: New USB device found, idVendor={vendor:04x}, idProduct={product:04x}, "
+        f"bcdDevice={release >> 8:2x}.{release & 0xFF:02x}"
+    )
+    yield Print(
+        f"usb {name.port}: New USB device strings: Mfr={manufacturer_index}, "
+        f"Product={product_index}, SerialNumber={serial_index}"
+    )
+    for label, text in (
+        ("Product", product_text),
+        ("Manufacturer", manufacturer_text),
+        ("SerialNumber", serial),
+    ):
+        if text:
+            yield Print(f"usb {name.port}: {label}: {text}")
+    configuration = head[5]
+    if not (yield Setup(0x00, 9, configuration)).good:
+        raise _Failed(f"can't set config #{configuration}")
+    return UsbDevice(serial, configuration, tuple(_interfaces(descriptors)))
+
+
+def reset_device(name: PortName, configuration: int) -> Script[bool]:
+    """Reset a device that is in use, and configure it again, as its driver asks to."""
+    yield Print(name.using("reset"))
+    yield ResetPort()
+    if not (yield Setup(0x80, 6, _DEVICE, 0, 18)).good:
+        return False
+    return (yield Setup(0x00, 9, configuration)).good
+
+
+def _get(value: int, length: int, words: str) -> Script[bytes]:
+    answer = yield Setup(0x80, 6, value, 0, length)
+    if not answer.good:
+        raise _Failed(f"{words}, error {_ERRORS[answer.outcome]}")
+    return answer.data
+
+
+def _text(index: int) -> Script[str]:
+    """Read a string; empty if there is none. Only printable ASCII of it is kept."""
+    if not index:
+        return ""
+    answer = yield Setup(0x80, 6, _STRING | index, _ENGLISH, 255)
+    text = answer.data[2:].decode("utf-16-le", errors="replace")
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in text)
+
+
+def _interfaces(descriptors: bytes) -> Iterator[Interface]:
+    """Read the descriptors behind that of the configuration, as far as they make sense."""
+    number, kind, endpoints = 0, (0, 0, 0), list[tuple[int, TransferType]]()
+    known = False
+    offset = 0
+    while offset + 2 <= len(descriptors) and descriptors[offset] >= 2:
+        one = descriptors[offset : offset + descriptors[offset]]
+        offset += descriptors[offset]
+        if one[1] == _INTERFACE_TYPE and len(one) >= 9:
+            if known:
+                yield Interface(number, kind, tuple(endpoints))
+            # Other alternate settings are not used: their endpoints go with the next interface.
+            known = one[3] == 0
+            number, kind, endpoints = one[2], (one[5], one[6], one[7]), []
+        elif one[1] == _ENDPOINT_TYPE and len(one) >= 7:
+            endpoints.append((one[2], TransferType(one[3] & 0x03)))
+    if known:
+        yield Interface(number, kind, tuple(endpoints))
