@@ -102,28 +102,35 @@ async def end(client: Side) -> None:
     read yet, the close_notify included. So a duplicate keeps the connection open for a moment
     after the transport is done with it.
     """
-    raw = client.transport.get_extra_info("socket").dup()
-    raw.setblocking(False)
-    with raw, suppress(OSError, TimeoutError):
+    if (raw := _socket(client.transport)) is None:
+        return
+    with raw.dup() as kept, suppress(OSError, TimeoutError):
+        kept.setblocking(False)
         client.transport.close()
         await client.lost.wait()
-        raw.shutdown(socket.SHUT_WR)
+        kept.shutdown(socket.SHUT_WR)
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(LINGER_S):
-            while await loop.sock_recv(raw, BUFFER_BYTES):
+            while await loop.sock_recv(kept, BUFFER_BYTES):
                 pass
 
 
 def reset(transport: asyncio.Transport) -> None:
     """End a connection by RST."""
-    raw = transport.get_extra_info("socket")
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    if (raw := _socket(transport)) is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     transport.abort()
 
 
 def cut(transport: asyncio.Transport) -> None:
     """End a connection as the kernel does for a killed process: FIN, and no TLS close_notify."""
-    raw = transport.get_extra_info("socket")
-    with suppress(OSError):  # it was gone before
-        raw.shutdown(socket.SHUT_RDWR)
+    if (raw := _socket(transport)) is not None:
+        with suppress(OSError):  # the peer was faster
+            raw.shutdown(socket.SHUT_RDWR)
     transport.abort()
+
+
+def _socket(transport: asyncio.Transport) -> socket.socket | None:
+    """Return the socket of a connection; None if it is gone."""
+    found: socket.socket | None = transport.get_extra_info("socket")
+    return found
