@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ class Step:
     event: ClusterEvent
 
 
+@functools.cache
 def recorded(name: str) -> list[Step]:
     """Return the recorded trace of that name."""
     lines = (TRACES / f"{name}.jsonl").read_text().splitlines()
@@ -85,3 +87,64 @@ def _vmim(item: dict[str, Any]) -> VmimView:
         phase=item.get("status", {}).get("phase", ""),
         deleting="deletionTimestamp" in metadata,
     )
+
+
+def old_dialect() -> list[Step]:
+    """Return a migration as KubeVirt up to 1.5 tells it, typed from kubevirt.md section 2.2.
+
+    The source's virt-handler sets nodeName and completed in one update, once it has seen
+    targetNodeDomainReadyTimestamp.
+    """
+    uid = MigrationUid("5d4e7a4c-old")
+    ref = VmiRef("demo", "old")
+    before = VmiView(
+        ref,
+        VmiUid("vmi-old"),
+        phase="Running",
+        node="node1",
+        client_passthrough=True,
+        slots=("usb0", "usb1", "usb2", "usb3"),
+    )
+    handed_off = MigrationView(uid, source_node="node1", target_node="node2")
+    copying = replace(handed_off, start_timestamp="2026-11-23T08:43:13Z", mode="PreCopy")
+    detected = replace(copying, target_domain_detected=True)
+    ready = replace(detected, target_domain_ready_timestamp="2026-11-23T08:43:14Z")
+    done = replace(ready, completed=True, end_timestamp="2026-11-23T08:43:15Z")
+
+    def vmi(migration: MigrationView, node: str = "node1") -> VmiSeen:
+        return VmiSeen(replace(before, migration=migration, node=node))
+
+    def vmim(phase: str) -> VmimSeen:
+        return VmimSeen(VmimView("demo", "kubevirt-migrate-vm-old", uid, "old", phase))
+
+    return [
+        Step(-1.0, VmiSeen(before)),
+        Step(0.0, vmim("")),
+        Step(0.02, vmim("Pending")),
+        Step(0.1, vmim("Scheduling")),
+        Step(0.3, vmim("Scheduled")),
+        Step(0.35, vmi(handed_off)),
+        Step(0.36, vmim("PreparingTarget")),
+        Step(0.45, vmim("TargetReady")),
+        Step(0.5, vmi(copying)),
+        Step(0.51, vmim("Running")),
+        Step(0.7, vmi(detected)),
+        Step(1.2, vmi(ready)),
+        Step(1.5, vmi(done, "node2")),
+        Step(1.6, vmim("Succeeded")),
+    ]
+
+
+def ref_of(steps: list[Step]) -> VmiRef:
+    """Return the VMI that a time-line is about."""
+    first = steps[0].event
+    assert isinstance(first, VmiSeen)
+    return first.vmi.ref
+
+
+def named(name: str) -> list[Step]:
+    """Return the recorded trace of that name, or the typed one, ``old-dialect``."""
+    return old_dialect() if name == "old-dialect" else recorded(name)
+
+
+ALL: Final = (*RECORDED, "old-dialect")

@@ -1,0 +1,177 @@
+"""A dialer with a script, and the links that it opens: a QEMU's end is the model guest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from kubectl_vmredir.errors import StreamLost, VmRedirError
+from kubectl_vmredir.model import Boundary, Route, Unknown, VmiRef
+from kubectl_vmredir.protocol.constants import ALL_CAPS, Cap
+from kubectl_vmredir.service.ports import LinkListener
+from tests.support.model_guest import ModelGuest
+
+CUT: Final = StreamLost("the stream ended")
+UNKNOWN: Final = Unknown()
+ROUND_TRIP_S: Final = 0.012
+
+
+class FakeLink:
+    """One link, seen from both ends.
+
+    Attributes:
+        vmi: Where it leads.
+        guest: The QEMU at the far end; None for one that says nothing.
+        received: What came from us.
+        closes: How often we closed it.
+        open: Whether it is.
+        answers_pings: Whether it does.
+        pings: How many came.
+        reading: Whether we read.
+    """
+
+    route = Route.API
+
+    def __init__(self, vmi: VmiRef, listener: LinkListener, guest: ModelGuest | None) -> None:
+        self.vmi = vmi
+        self.guest = guest
+        self.received = bytearray()
+        self.closes = 0
+        self.open = True
+        self.answers_pings = True
+        self.pings = 0
+        self.reading = True
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._loop.call_soon(self.flush)
+
+    @property
+    def sent(self) -> int:
+        return len(self.received)
+
+    # -- our end ----------------------------------------------------------------------------
+
+    def send(self, data: bytes | memoryview) -> None:
+        if not self.open:
+            return
+        self.received += data
+        if self.guest is not None:
+            self.guest.receive(bytes(data))
+            self._loop.call_soon(self.flush)
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+        self._loop.call_soon(self.flush)
+
+    def ping(self) -> None:
+        self.pings += 1
+        if self.answers_pings and self.open:
+            self._loop.call_later(ROUND_TRIP_S, self._pong)
+
+    async def close(self) -> None:
+        self.closes += 1
+        self.end(StreamLost("closed by us"))
+
+    # -- the far end ------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send what QEMU has to say."""
+        if self.guest is not None and self.guest.outbox and self.reading:
+            data = bytes(self.guest.outbox)
+            self.guest.outbox.clear()
+            self.deliver(data)
+
+    def deliver(self, data: bytes) -> None:
+        """Send anything as if QEMU had."""
+        if self.open:
+            self._listener.link_received(memoryview(data))
+
+    def writable(self, writable: bool) -> None:
+        """Pass a water mark of the write buffer."""
+        self._listener.link_writable(writable)
+
+    def end(self, cause: VmRedirError = CUT, boundary: Boundary = UNKNOWN) -> None:
+        """End the stream, whoever does it."""
+        if self.open:
+            self.open = False
+            self._listener.link_ended(boundary, cause)
+
+    def _pong(self) -> None:
+        if self.open and self.answers_pings:
+            self._listener.link_pong(ROUND_TRIP_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Open a link to a QEMU of these capabilities."""
+
+    caps: Cap = ALL_CAPS
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Open a link on which nobody says anything: the backlog of a busy slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadOnArrival:
+    """Accept, and end the stream before the caller has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Answer when told to."""
+
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+Outcome = Accept | Silence | DeadOnArrival | Hold | VmRedirError
+
+
+class ScriptedDialer:
+    """Answers each dial with the next entry of its script; an empty one accepts.
+
+    Attributes:
+        script: What comes next.
+        attempts: When it was dialed, and to where.
+        links: The links that it opened, oldest first.
+        bug: Raised instead of all that, if set.
+    """
+
+    def __init__(self) -> None:
+        self.script: deque[Outcome] = deque()
+        self.attempts: list[tuple[float, VmiRef]] = []
+        self.links: list[FakeLink] = []
+        self.bug: Exception | None = None
+        self._guests = 0
+
+    async def dial(self, vmi: VmiRef, listener: LinkListener) -> FakeLink:
+        self.attempts.append((asyncio.get_running_loop().time(), vmi))
+        if self.bug is not None:
+            raise self.bug
+        outcome = self.script.popleft() if self.script else Accept()
+        if isinstance(outcome, Hold):
+            await outcome.go.wait()
+        match outcome:
+            case VmRedirError():
+                raise outcome
+            case Silence():
+                guest = None
+            case Accept(caps=caps):
+                guest = self._new_guest(caps)
+            case _:
+                guest = self._new_guest(ALL_CAPS)
+        link = FakeLink(vmi, listener, guest)
+        self.links.append(link)
+        if isinstance(outcome, DeadOnArrival):
+            link.end()
+        return link
+
+    def _new_guest(self, caps: Cap) -> ModelGuest:
+        self._guests += 1
+        return ModelGuest(self._guests, caps, generation=0)

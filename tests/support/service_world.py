@@ -1,0 +1,124 @@
+"""A service in a world of fakes, and the words in which tests speak of it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from kubectl_vmredir.model import (
+    DeviceSelector,
+    RedirectionId,
+    RedirectionState,
+    VmiRef,
+    VmiView,
+)
+from kubectl_vmredir.service.gate import RULES, Rule
+from kubectl_vmredir.service.interface import BindRequest, Handover, RedirectionStatus, StoryEvent
+from kubectl_vmredir.service.service import Service
+from tests.support.fake_cluster import FakeCluster, Migration, running
+from tests.support.fake_usb import FakeDevices, device
+from tests.support.scripted_dialer import FakeLink, ScriptedDialer
+from tests.support.virtual_clock import VirtualClockLoop, at_rest
+
+RETRY_S = 0.2
+"""Delay of every retry of the worlds."""
+
+FEDORA = VmiRef("demo", "fedora")
+STICK = DeviceSelector.parse("1234:5678:STICK1")
+
+
+def steady_backoff() -> Iterator[float]:
+    return itertools.repeat(RETRY_S)
+
+
+@dataclass(slots=True)
+class World:
+    """A service, and all that is around it."""
+
+    service: Service
+    cluster: FakeCluster
+    devices: FakeDevices
+    dialer: ScriptedDialer
+    slept_s: list[float] = field(default_factory=lambda: [0.0])
+
+    async def bind(
+        self,
+        selector: DeviceSelector = STICK,
+        vmi: VmiRef = FEDORA,
+        slot: str | None = None,
+    ) -> RedirectionId:
+        """Bind, and let everything happen that comes of it at once."""
+        redirection_id = await self.service.bind(BindRequest(selector, vmi, slot))
+        await at_rest()
+        return redirection_id
+
+    async def status(self, redirection_id: RedirectionId) -> RedirectionStatus:
+        snapshot = await self.service.snapshot()
+        return next(
+            view.status for view in snapshot.redirections if view.status.id == redirection_id
+        )
+
+    async def state(self, redirection_id: RedirectionId) -> RedirectionState:
+        return (await self.status(redirection_id)).state
+
+    async def story(self, redirection_id: RedirectionId) -> Sequence[StoryEvent]:
+        snapshot = await self.service.snapshot()
+        return next(
+            view.story for view in snapshot.redirections if view.status.id == redirection_id
+        )
+
+    async def states(self, redirection_id: RedirectionId) -> list[RedirectionState]:
+        """Return the states of the story so far."""
+        return [event.state for event in await self.story(redirection_id)]
+
+    async def handovers(self, redirection_id: RedirectionId) -> list[Handover]:
+        return [event.handover for event in await self.story(redirection_id) if event.handover]
+
+    def migration(self, vmi: VmiView | None = None, uid: str = "m1") -> Migration:
+        before = vmi or running()
+        return Migration(self.cluster, before, "node2" if before.node == "node1" else "node1", uid)
+
+    @property
+    def link(self) -> FakeLink:
+        """The latest link."""
+        return self.dialer.links[-1]
+
+    @property
+    def loop(self) -> VirtualClockLoop:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualClockLoop)
+        return loop
+
+    def suspend(self, seconds: float) -> None:
+        """Have the machine sleep; its monotonic clock stands still."""
+        self.slept_s[0] += seconds
+
+
+@asynccontextmanager
+async def a_world(
+    *vmis: VmiView, rules: Sequence[Rule] = RULES, devices: FakeDevices | None = None
+) -> AsyncIterator[World]:
+    """Start a service; it is shut down, and waits for nobody, at the end."""
+    cluster = FakeCluster(*(vmis or (running(),)))
+    devices = devices or FakeDevices(device())
+    dialer = ScriptedDialer()
+    slept_s = [0.0]
+    loop = asyncio.get_running_loop()
+    service = Service(
+        devices,
+        cluster,
+        dialer,
+        rules=rules,
+        backoff=steady_backoff,
+        wall_clock=loop.time,
+        suspend_clocks=lambda: (loop.time(), loop.time() + slept_s[0]),
+    )
+    try:
+        async with service:
+            yield World(service, cluster, devices, dialer, slept_s)
+            await service.shutdown(deadline_s=0)
+    finally:
+        devices.end()
