@@ -35,7 +35,7 @@ bench: $(VENV)/ready ## Benchmarks, as ratios against a peer in the same run
 	$(BIN)/python -m benchmarks
 
 guest: $(VENV)/ready ## Fetch kernel and busybox from Debian's packages and build the lab's guest
-	$(BIN)/python -m kubectl_vmredir.lab guest
+	$(BIN)/python -m kubectl_vmredir.lab.guests.image
 
 packages: $(VENV)/ready ## Install the system packages that the demo and the tests can use (root or sudo)
 	$(BIN)/python -m tests.tiers --install

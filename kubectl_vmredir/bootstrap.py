@@ -5,7 +5,28 @@ Adapters are imported when they are asked for: the command line must start fast.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import secrets
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from kubectl_vmredir.errors import LabError, UsbError
+from kubectl_vmredir.model import DeviceSelector
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from kubectl_vmredir.lab.cluster import Lab
+    from kubectl_vmredir.lab.story import Report
+    from kubectl_vmredir.model import LocalDevice
+    from kubectl_vmredir.service.ports import DeviceSource, UsbHostSockets
+    from kubectl_vmredir.service.service import Service
+
+LAB_VARIABLE: Final = "VMREDIR_LAB"
+"""Environment variable with the folder of the lab; set in the shell of ``lab up``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +46,7 @@ class Options:
     user: str | None = None
     namespace: str | None = None
     server: str | None = None
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     impersonate_user: str | None = None
     impersonate_groups: tuple[str, ...] = ()
     impersonate_uid: str | None = None
@@ -33,3 +54,167 @@ class Options:
     request_timeout_s: float | None = None
     lab: bool = False
     virtual: bool = False
+
+    @property
+    def in_lab(self) -> bool:
+        """Whether the lab is meant: asked for, or we are in its shell."""
+        return self.lab or LAB_VARIABLE in os.environ
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A service, and the namespace that is meant where none is named."""
+
+    service: Service
+    namespace: str
+
+
+@asynccontextmanager
+async def open_service(options: Options) -> AsyncGenerator[Connection, None]:
+    """Open a service in this process for one user of one cluster.
+
+    Raises:
+        VmRedirError: If the kubeconfig or the lab cannot be used.
+    """
+    from kubectl_vmredir.k8s.client import KubeClient
+    from kubectl_vmredir.k8s.kubeconfig import ConfigOptions, load_config
+    from kubectl_vmredir.kubevirt.cluster import KubevirtCluster
+    from kubectl_vmredir.kubevirt.dial import ApiDialer
+    from kubectl_vmredir.service.service import Service
+
+    config = load_config(
+        ConfigOptions(
+            kubeconfig=_lab_kubeconfig() if options.in_lab else options.kubeconfig,
+            context=options.context,
+            cluster=options.cluster,
+            user=options.user,
+            namespace=options.namespace,
+            server=options.server,
+            token=options.token,
+            impersonate_user=options.impersonate_user,
+            impersonate_groups=options.impersonate_groups,
+            impersonate_uid=options.impersonate_uid,
+            insecure_skip_tls_verify=options.insecure or None,
+            request_timeout_s=options.request_timeout_s,
+        )
+    )
+    async with open_devices(options) as devices, KubeClient(config) as client:
+        cluster = KubevirtCluster(client)
+        async with Service(devices, cluster, ApiDialer(client)) as service:
+            yield Connection(service, cluster.default_namespace)
+
+
+def open_devices(options: Options) -> AbstractAsyncContextManager[DeviceSource]:
+    """Open the devices that are meant: the lab's, virtual ones, or those of this machine.
+
+    Raises:
+        LabError: If the virtual devices cannot be used.
+    """
+    if not options.in_lab and not options.virtual:
+        return _no_devices()
+    from kubectl_vmredir.lab.devices.shelf import lab_devices
+    from kubectl_vmredir.lab.devices.source import VirtualDevices
+
+    folder = lab_folder() if options.in_lab else _state_folder() / "virtual"
+    return VirtualDevices(lab_devices(folder / "devices"))
+
+
+def lab_folder() -> Path:
+    """Return the folder of the lab: of the shell that we are in, or the default one."""
+    named = os.environ.get(LAB_VARIABLE)
+    return Path(named) if named else _state_folder() / "lab"
+
+
+def open_lab(folder: Path, *, backend: str, nodes: int = 2, split: bool = False) -> Lab:
+    """Return a lab in that folder, to be entered.
+
+    Args:
+        folder: Made if it is not there.
+        backend: ``sim``, ``qemu``, or ``auto`` for the best that works here.
+        nodes: How many nodes.
+        split: Whether each component is a process of its own.
+    """
+    from kubectl_vmredir.lab.backends import Backend
+    from kubectl_vmredir.lab.cluster import Lab
+
+    chosen = Backend.best() if backend == "auto" else Backend(backend)
+    return Lab(folder, backend=chosen, nodes=nodes, split=split)
+
+
+async def tell_story(
+    folder: Path, *, backend: str, migrations: int, say: Callable[[str], None]
+) -> Report:
+    """Play the demo in a lab of its own in that folder; the user's kubeconfig is not read.
+
+    Raises:
+        VmRedirError: If the story cannot go on.
+    """
+    from kubectl_vmredir.k8s.client import KubeClient
+    from kubectl_vmredir.k8s.kubeconfig import ConfigOptions, load_config
+    from kubectl_vmredir.kubevirt.cluster import KubevirtCluster
+    from kubectl_vmredir.kubevirt.dial import ApiDialer
+    from kubectl_vmredir.lab import story
+    from kubectl_vmredir.lab.console import follow_console
+    from kubectl_vmredir.lab.devices.source import VirtualDevices
+    from kubectl_vmredir.lab.devices.stick import Stick
+    from kubectl_vmredir.service.service import Service
+
+    image = secrets.token_bytes(story.IMAGE_BYTES)
+    stick = Stick("FLASH001", image, read_only=True)
+    async with open_lab(folder, backend=backend) as lab, VirtualDevices([stick]) as devices:
+        say(f"a lab of {len(lab.node_names)} nodes is up, its guests are {lab.backend}")
+        await lab.create_vm(story.VM, slots=(story.SLOT,))
+        await lab.wait_running(story.VM)
+        say(f"VM {story.VM} runs")
+        config = load_config(ConfigOptions(kubeconfig=lab.kubeconfig), {})
+        async with (
+            KubeClient(config) as client,
+            Service(devices, KubevirtCluster(client), ApiDialer(client)) as service,
+        ):
+            stage = story.Stage(
+                service=service,
+                device=DeviceSelector.of((await devices.devices())[0]),
+                image=image,
+                bytes_served=lambda: stick.bytes_served,
+                migrate=lab.migrate,
+                console=follow_console(lab, story.VM),
+                backend=str(lab.backend),
+            )
+            return await story.tell(stage, migrations=migrations, say=say)
+
+
+def _lab_kubeconfig() -> Path:
+    from kubectl_vmredir.lab.components import Kubeconfigs
+
+    kubeconfig = Kubeconfigs.in_folder(lab_folder() / "api").people
+    if not kubeconfig.exists():
+        raise LabError("no lab is running", hint="Start one with: kubectl vmredir lab up")
+    return kubeconfig
+
+
+def _state_folder() -> Path:
+    import platformdirs
+
+    return platformdirs.user_state_path("kubectl-vmredir")
+
+
+class _NoDevices:
+    """Stands where the devices of this machine will be."""
+
+    async def devices(self) -> Sequence[LocalDevice]:
+        raise UsbError(
+            "this version redirects virtual devices only",
+            hint="Use --lab for those of the lab, or --virtual with your own cluster.",
+        )
+
+    async def changes(self) -> AsyncGenerator[None, None]:
+        return
+        yield
+
+    async def claim(self, device: LocalDevice) -> UsbHostSockets:
+        raise AssertionError(f"{device} is not ours")
+
+
+@asynccontextmanager
+async def _no_devices() -> AsyncGenerator[DeviceSource, None]:
+    yield _NoDevices()

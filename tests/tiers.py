@@ -66,7 +66,7 @@ TIERS = (
         "qemu",
         _QEMU,
         lambda: _programs("qemu-system-x86_64", "dpkg-deb", "apt-get"),
-        (sys.executable, "-m", "kubectl_vmredir.lab", "guest"),
+        (sys.executable, "-m", "kubectl_vmredir.lab.guests.image"),
     ),
     Tier("peers", _KUBECTL, _peers),
     Tier("cluster", (*_KUBECTL, *_QEMU, "ncat", "util-linux"), _cluster),

@@ -1,0 +1,94 @@
+"""``kubectl vmredir slots``: VMs and their USB slots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from kubectl_vmredir.cli.options import ClusterCommand, output_flags, parse_vmi
+from kubectl_vmredir.cli.output import Column, Listing
+from kubectl_vmredir.cli.run import with_service
+from kubectl_vmredir.errors import NoUsbSlots, UsageError, VmiNotFound
+
+if TYPE_CHECKING:
+    from kubectl_vmredir.bootstrap import Connection, Options
+    from kubectl_vmredir.model import VmiRef, VmiView
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRow:
+    """One slot of one VM, with what matters of the VM."""
+
+    vmi: VmiRef
+    slot: str
+    phase: str
+    node: str
+    migratable: bool | None
+    migrating_to: str
+
+    @classmethod
+    def rows(cls, vmi: VmiView) -> list[SlotRow]:
+        """Return the rows of a VM; none if it has no slots."""
+        migration = vmi.migration
+        under_way = migration is not None and not (migration.completed or migration.failed)
+        target = migration.target_node if migration is not None and under_way else ""
+        return [
+            cls(vmi.ref, slot, vmi.phase, vmi.node, vmi.migratable, target) for slot in vmi.slots
+        ]
+
+
+_YES_NO: Final = {True: "yes", False: "no", None: "unknown"}
+
+SLOTS: Final = Listing[SlotRow](
+    kind="SlotList",
+    columns=(
+        Column("NAMESPACE", lambda row: row.vmi.namespace),
+        Column("VM", lambda row: row.vmi.name),
+        Column("SLOT", lambda row: row.slot),
+        Column("PHASE", lambda row: row.phase),
+        Column("NODE", lambda row: row.node),
+        Column("MIGRATABLE", lambda row: _YES_NO[row.migratable]),
+        Column("MIGRATING-TO", lambda row: row.migrating_to, wide=True),
+    ),
+    name=lambda row: f"{row.vmi.name}/{row.slot}",
+    empty="No VM with USB slots found. A VM has them with: spec.domain.devices.clientPassthrough: {}",
+)
+
+
+@click.command(cls=ClusterCommand)
+@click.argument("vmi", metavar="[VMI]", required=False)
+@click.option("-A", "--all-namespaces", is_flag=True, help="VMs of all namespaces.")
+@click.option("-l", "--selector", default="", metavar="LABELS", help="Label selector for VMs.")
+@click.option("-w", "--watch", is_flag=True, help="Go on and print what changes.")
+@output_flags
+@click.pass_obj
+def command(
+    options: Options,
+    vmi: str | None,
+    all_namespaces: bool,
+    selector: str,
+    watch: bool,
+    output: str | None,
+    no_headers: bool,
+) -> None:
+    """List VMs with their USB slots."""
+    if vmi and (all_namespaces or selector):
+        raise UsageError("a VM is named, so neither -A nor -l can be used")
+
+    async def show(connection: Connection) -> None:
+        if vmi:
+            ref = parse_vmi(vmi, connection.namespace)
+        namespace = None if all_namespaces else connection.namespace
+        found = await connection.service.vmis(namespace, selector)
+        if vmi:
+            found = [entry for entry in found if entry.vmi.ref == ref]
+            if not found:
+                raise VmiNotFound(ref)
+            if not found[0].slots:
+                raise NoUsbSlots(ref)
+        rows = [row for entry in found for row in SlotRow.rows(entry.vmi)]
+        SLOTS.print(rows, output, headers=not no_headers)
+
+    with_service(options, show)
