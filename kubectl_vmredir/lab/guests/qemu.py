@@ -106,27 +106,29 @@ class QemuHypervisor:
         """Restore a guest that has just booted."""
         snapshot = await self._snapshot(spec.memory_mib)
         shutil.copyfile(snapshot.console_log, spec.run_folder / sockets.CONSOLE_LOG)
-        domain = await self._start(spec, "-incoming", "defer")
-        try:
+        async with self._started(spec, "-incoming", "defer") as domain:
             await domain.restore(snapshot.state)
-        except BaseException:
-            domain.kill()
-            raise
         return domain
 
     async def listen(self, spec: DomainSpec) -> QemuDomain:
         """Start the target of a migration."""
-        domain = await self._start(spec, "-incoming", "defer", "-S")
-        await domain.listen()
+        async with self._started(spec, "-incoming", "defer", "-S") as domain:
+            await domain.listen()
         return domain
 
-    async def _start(self, spec: DomainSpec, *how: str) -> QemuDomain:
+    @asynccontextmanager
+    async def _started(self, spec: DomainSpec, *how: str) -> AsyncIterator[QemuDomain]:
+        """Give a new domain, which ends with the context if that fails or is cancelled."""
         domain = QemuDomain(spec)
         await domain.start([*arguments(self._image, spec.memory_mib, self._accelerator), *how])
         self._domains.append(domain)
         self._group.create_task(self._serve(domain), name=f"qemu-{spec.vmi}")
-        await domain.prepare()
-        return domain
+        try:
+            await domain.prepare()
+            yield domain
+        except BaseException:
+            domain.kill()
+            raise
 
     async def _serve(self, domain: QemuDomain) -> None:
         await domain.run()
@@ -156,15 +158,16 @@ class QemuHypervisor:
             work, kept = Path(name), Path(name, "kept")
             os.mkdir(kept)
             spec = DomainSpec(VmiRef("lab", "snapshot"), VmiUid("snapshot"), work, memory_mib)
-            domain = await self._start(spec, "-S")
             try:
-                async with asyncio.timeout(_BOOT_TIMEOUT_S):
+                async with (
+                    asyncio.timeout(_BOOT_TIMEOUT_S),
+                    self._started(spec, "-S") as domain,
+                ):
                     await _wait_ready(domain)
                     await domain.save(kept / "state")
+                    await domain.destroy()
             except TimeoutError as exc:
                 raise LabError(f"the guest did not boot within {_BOOT_TIMEOUT_S:.0f} s") from exc
-            finally:
-                await domain.destroy()
             os.replace(work / sockets.CONSOLE_LOG, kept / "console-log")
             os.replace(kept, folder)
 

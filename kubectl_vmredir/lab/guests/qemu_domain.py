@@ -231,7 +231,8 @@ class QemuDomain:
 
     async def cancel_migration(self) -> None:
         """Cancel the migration under way."""
-        await self._monitor.execute("migrate_cancel")
+        with suppress(LabError):  # QEMU has ended: so has the migration
+            await self._monitor.execute("migrate_cancel")
 
     async def save(self, file: Path) -> None:
         """Write the state of the guest to a file, and stop it for good."""
