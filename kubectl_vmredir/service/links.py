@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from kubectl_vmredir.errors import StreamLost, VmRedirError
 from kubectl_vmredir.model import Unknown
 
 if TYPE_CHECKING:
-    from kubectl_vmredir.model import Boundary, VmiRef, VmiUid
+    from kubectl_vmredir.model import Boundary, VmiRef, VmiUid, VmiView
+    from kubectl_vmredir.service.migration import VmiFacts
     from kubectl_vmredir.service.ports import Link
 
 HELD_BYTES: Final = 64 * 1024
@@ -37,6 +38,11 @@ class Destination:
     uid: VmiUid
     node: str
     successes: int
+
+    @classmethod
+    def of(cls, vmi: VmiView, facts: VmiFacts) -> Self:
+        """Return where the api route leads to a VM now."""
+        return cls(vmi.ref, vmi.uid, vmi.node, facts.successes)
 
 
 @dataclass(frozen=True, slots=True)

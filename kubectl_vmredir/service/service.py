@@ -38,7 +38,6 @@ from kubectl_vmredir.service.publisher import Publisher
 from kubectl_vmredir.service.redirection import Redirection, Surroundings, Wish
 from kubectl_vmredir.service.sessions import DeviceSessions
 from kubectl_vmredir.service.slot_order import SlotOrder
-from kubectl_vmredir.service.story import Story, first_status
 from kubectl_vmredir.service.supervisor import Supervisor
 from kubectl_vmredir.service.watching import ClusterWatcher
 
@@ -138,6 +137,8 @@ class Service:
             identity=self._identity,
             order_of=lambda vmi: self._orders.setdefault(vmi, SlotOrder()),
             backoff=self._backoff,
+            publish=self._publisher.publish,
+            wall_clock=self._wall_clock,
         )
         self._background = [
             group.create_task(self._identity.keep_asking(), name="identity"),
@@ -189,17 +190,12 @@ class Service:
         wish = Wish(
             id=next(self._ids),
             device=_lasting(request.device, device),
+            description=_description(device),
             vmi=vmi.ref,
             slot=slot,
             slot_index=vmi.slots.index(slot),
-            bound_by=bound_by,
         )
-        status = first_status(wish.id, str(wish.device), _description(device), wish.vmi, wish.slot)
-        redirection = Redirection(wish, self._around)
-        redirection.story = Story(
-            status, self._publisher.publish, redirection.numbers, self._wall_clock
-        )
-        self._supervisor.start(redirection)
+        self._supervisor.start(Redirection(wish, bound_by, self._around))
         return wish.id
 
     async def unbind(self, redirection_id: RedirectionId) -> None:
