@@ -18,7 +18,7 @@ from kubectl_vmredir.protocol.parser import Parser
 
 
 @dataclass(order=True)
-class ManualTimer:
+class SetTimer:
     when: float
     callback: Callable[[], None] = field(compare=False)
     cancelled: bool = field(default=False, compare=False)
@@ -27,18 +27,18 @@ class ManualTimer:
         self.cancelled = True
 
 
-class ManualClock:
-    """A clock that a test turns."""
+class TimerClock:
+    """A clock of callbacks that a test turns."""
 
     def __init__(self) -> None:
         self._now = 1000.0
-        self._timers: list[ManualTimer] = []
+        self._timers: list[SetTimer] = []
 
     def time(self) -> float:
         return self._now
 
-    def call_at(self, when: float, callback: Callable[[], None]) -> ManualTimer:
-        timer = ManualTimer(when, callback)
+    def call_at(self, when: float, callback: Callable[[], None]) -> SetTimer:
+        timer = SetTimer(when, callback)
         heapq.heappush(self._timers, timer)
         return timer
 
@@ -80,7 +80,7 @@ class Guest:
     """A guest right behind a usb-host: every answer that comes at once is there at once."""
 
     def __init__(self, function: Function, *, caps: Cap = ALL_CAPS, latency_s: float = 0.0) -> None:
-        self.clock = ManualClock()
+        self.clock = TimerClock()
         self.codec = GuestCodec(caps)
         self.received: list[tuple[int, Packet]] = []
         self.host = UsbHost(function, self._take, clock=self.clock, latency_s=latency_s)

@@ -17,7 +17,7 @@ from kubectl_vmredir.model import DeviceSelector, LocalDevice
 from kubectl_vmredir.service.ports import UsbHostSockets
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Sequence
     from types import TracebackType
 
     from kubectl_vmredir.lab.devices.function import Function
@@ -81,7 +81,7 @@ class VirtualDevices:
         """Return the devices that are plugged in now."""
         return [plugged.local for plugged in self._plugged]
 
-    def changes(self) -> AsyncIterator[None]:
+    def changes(self) -> AsyncGenerator[None, None]:
         """Yield whenever :meth:`devices` may have changed since this call, until closed."""
         return self._follow(self._version)
 
@@ -162,7 +162,7 @@ class VirtualDevices:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _follow(self, seen: int) -> AsyncIterator[None]:
+    async def _follow(self, seen: int) -> AsyncGenerator[None, None]:
         while True:
             while self._version == seen:
                 await self._changed.wait()

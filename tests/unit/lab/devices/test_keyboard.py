@@ -236,6 +236,14 @@ def test_idle_time_of_zero_is_for_ever(desk: Desk) -> None:
     assert desk.reports() == []
 
 
+def test_halt_of_the_endpoint_does_not_cost_a_key(desk: Desk) -> None:
+    assert desk.guest.control(0x02, 3, 0, INTERRUPT_IN, 0) == (OK, b"")
+
+    desk.keyboard.press(ENTER)
+
+    assert desk.reports() == ["0000280000000000", NOTHING_DOWN]
+
+
 def test_released_keyboard_reports_no_more() -> None:
     keyboard = Keyboard("KEYS001")
     guest = Guest(keyboard)

@@ -1,0 +1,139 @@
+"""Virtual devices in a real QEMU with a real Linux kernel, without anything in between."""
+
+import asyncio
+import hashlib
+import os
+import re
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from kubectl_vmredir.lab.devices.keyboard import Keyboard
+from kubectl_vmredir.lab.devices.source import VirtualDevices
+from kubectl_vmredir.lab.devices.stick import Stick
+from kubectl_vmredir.lab.guests import sockets
+from kubectl_vmredir.lab.guests.domain import Domain, DomainSpec
+from kubectl_vmredir.lab.guests.image.build import build, default_folder
+from kubectl_vmredir.lab.guests.qemu import QemuHypervisor
+from kubectl_vmredir.lab.guests.report import ConsoleReader, Fact, KernelLine, PassDone
+from kubectl_vmredir.model import LocalDevice, VmiRef, VmiUid
+
+pytestmark = pytest.mark.qemu
+
+TIMEOUT_S = 60.0
+TROUBLE = re.compile(r"reset|error|fail|warn|timed? ?out|not responding|babble", re.IGNORECASE)
+
+LEFT_ALT = 1 << 2
+SYSRQ = 0x46
+KEY_H = 0x0B
+
+
+@pytest.fixture
+async def domain(tmp_path: Path) -> AsyncIterator[Domain]:
+    image = await asyncio.to_thread(build, default_folder())
+    async with QemuHypervisor(image) as hypervisor:
+        yield await hypervisor.boot(DomainSpec(VmiRef("demo", "fedora"), VmiUid("1"), tmp_path))
+
+
+@asynccontextmanager
+async def bound(
+    source: VirtualDevices, device: LocalDevice, domain: Domain, slot: int
+) -> AsyncIterator[None]:
+    """Claim a device and copy bytes between its usb-host and a slot of the VM."""
+    loop = asyncio.get_running_loop()
+    usb_host = await source.claim(device)
+    with usb_host.data, usb_host.control, socket.socket(socket.AF_UNIX) as vm:
+        vm.setblocking(False)
+        with sockets.short_path(domain.spec.run_folder, sockets.SLOTS[slot]) as path:
+            await loop.sock_connect(vm, path)
+
+        async def copy(reader: socket.socket, writer: socket.socket) -> None:
+            while data := await loop.sock_recv(reader, 1 << 18):
+                await loop.sock_sendall(writer, data)
+
+        async with asyncio.TaskGroup() as group:
+            copies = [
+                group.create_task(copy(usb_host.data, vm), name="to-vm"),
+                group.create_task(copy(vm, usb_host.data), name="from-vm"),
+            ]
+            try:
+                yield
+            finally:
+                for task in copies:
+                    task.cancel()
+
+
+async def facts(domain: Domain) -> AsyncGenerator[Fact, None]:
+    """Yield what the guest says on its console from now on."""
+    reader = ConsoleReader()
+    with sockets.short_path(domain.spec.run_folder, sockets.CONSOLE) as path:
+        console, writer = await asyncio.open_unix_connection(path)
+    try:
+        while data := await console.read(1 << 16):
+            for fact in reader.feed(data):
+                yield fact
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_sticks_enumerate_without_trouble_and_are_read_right(domain: Domain) -> None:
+    images = [os.urandom(1 << 20), os.urandom(1 << 19)]
+    sticks = [Stick("FLASH001", images[0]), Stick("FLASH002", images[1], read_only=True)]
+    lines: list[str] = []
+    passes: dict[str, PassDone] = {}
+    async with (
+        asyncio.timeout(TIMEOUT_S),
+        VirtualDevices(sticks) as source,
+        aclosing(facts(domain)) as console,
+    ):
+        first, second = await source.devices()
+        async with bound(source, first, domain, 0), bound(source, second, domain, 1):
+            async for fact in console:
+                if isinstance(fact, KernelLine):
+                    lines.append(fact.text)
+                elif isinstance(fact, PassDone):
+                    passes[fact.serial] = fact
+                    if len(passes) == 2 and fact.number > 2:
+                        break
+
+    for stick, image in zip(sticks, images, strict=True):
+        done = passes[stick.description.serial]
+        assert (done.sha256, done.errors) == (hashlib.sha256(image).hexdigest(), 0)
+        assert stick.bytes_served >= len(image) * done.number
+    assert [line for line in lines if TROUBLE.search(line)] == []
+    for expected in (
+        "usb 1-1: new high-speed USB device",
+        "usb 1-2: SerialNumber: FLASH002",
+        "[sda] 2048 512-byte logical blocks",
+        "[sda] Write Protect is off",
+        "[sdb] Write Protect is on",
+        "[sdb] Attached SCSI removable disk",
+    ):
+        assert any(expected in line for line in lines), f"{expected} not in {lines}"
+
+
+async def test_keys_reach_the_kernel(domain: Domain) -> None:
+    keyboard = Keyboard("KEYS001")
+    lines: list[str] = []
+    async with (
+        asyncio.timeout(TIMEOUT_S),
+        VirtualDevices([keyboard]) as source,
+        aclosing(facts(domain)) as console,
+    ):
+        [device] = await source.devices()
+        async with bound(source, device, domain, 2):
+            async for fact in console:
+                if not isinstance(fact, KernelLine):
+                    continue
+                lines.append(fact.text)
+                if "USB HID v1.11 Keyboard" in fact.text:
+                    keyboard.press(SYSRQ, KEY_H, modifiers=LEFT_ALT)
+                elif "sysrq: HELP" in fact.text:
+                    break
+
+    assert [line for line in lines if TROUBLE.search(line)] == []
+    assert any("input: kubectl-vmredir Virtual Keyboard" in line for line in lines)
