@@ -256,10 +256,11 @@ async def tell(stage: Stage, *, migrations: int, say: Callable[[str], None]) -> 
                 f"link gap {last.link_gap_ms:.0f} ms, guest gap {last.guest_gap_ms} ms; "
                 f"read again: {_verdict(witness.passes[-1], expected)}"
             )
+        report = _report(stage, moved, expected, witness)
         await service.unbind(redirection)
         for listener in listeners:
             listener.cancel()
-    return _report(stage, moved, expected, witness)
+    return report
 
 
 def _verdict(done: PassDone, expected: str) -> str:

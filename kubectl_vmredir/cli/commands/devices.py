@@ -14,7 +14,7 @@ from kubectl_vmredir.model import DeviceSelector, LocalDevice
 if TYPE_CHECKING:
     from kubectl_vmredir.bootstrap import Options
 
-DEVICES: Final = Listing[LocalDevice](
+DEVICES: Final[Listing[LocalDevice]] = Listing(
     kind="LocalDeviceList",
     columns=(
         Column("DEVICE", lambda device: str(DeviceSelector.of(device))),

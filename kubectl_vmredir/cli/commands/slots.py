@@ -13,8 +13,11 @@ from kubectl_vmredir.cli.run import with_service
 from kubectl_vmredir.errors import NoUsbSlots, UsageError, VmiNotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kubectl_vmredir.bootstrap import Connection, Options
     from kubectl_vmredir.model import VmiRef, VmiView
+    from kubectl_vmredir.service.interface import VmiSlots
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class SlotRow:
 
 _YES_NO: Final = {True: "yes", False: "no", None: "unknown"}
 
-SLOTS: Final = Listing[SlotRow](
+SLOTS: Final[Listing[SlotRow]] = Listing(
     kind="SlotList",
     columns=(
         Column("NAMESPACE", lambda row: row.vmi.namespace),
@@ -53,7 +56,7 @@ SLOTS: Final = Listing[SlotRow](
         Column("MIGRATING-TO", lambda row: row.migrating_to, wide=True),
     ),
     name=lambda row: f"{row.vmi.name}/{row.slot}",
-    empty="No VM with USB slots found. A VM has them with: spec.domain.devices.clientPassthrough: {}",
+    empty="No VM with USB slots found; a VM has them with devices.clientPassthrough: {}",
 )
 
 
@@ -79,16 +82,22 @@ def command(
 
     async def show(connection: Connection) -> None:
         if vmi:
-            ref = parse_vmi(vmi, connection.namespace)
-        namespace = None if all_namespaces else connection.namespace
-        found = await connection.service.vmis(namespace, selector)
-        if vmi:
-            found = [entry for entry in found if entry.vmi.ref == ref]
-            if not found:
-                raise VmiNotFound(ref)
-            if not found[0].slots:
-                raise NoUsbSlots(ref)
+            found = await _one(connection, vmi)
+        else:
+            namespace = None if all_namespaces else connection.namespace
+            found = await connection.service.vmis(namespace, selector)
         rows = [row for entry in found for row in SlotRow.rows(entry.vmi)]
         SLOTS.print(rows, output, headers=not no_headers)
 
     with_service(options, show)
+
+
+async def _one(connection: Connection, vmi: str) -> Sequence[VmiSlots]:
+    ref = parse_vmi(vmi, connection.namespace)
+    entries = await connection.service.vmis(ref.namespace)
+    found = [entry for entry in entries if entry.vmi.ref == ref]
+    if not found:
+        raise VmiNotFound(ref)
+    if not found[0].slots:
+        raise NoUsbSlots(ref)
+    return found

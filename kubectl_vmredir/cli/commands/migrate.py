@@ -1,0 +1,29 @@
+"""``kubectl vmredir migrate``: ask for a live migration of a VM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from kubectl_vmredir.cli.options import ClusterCommand, parse_vmi
+from kubectl_vmredir.cli.run import with_service
+
+if TYPE_CHECKING:
+    from kubectl_vmredir.bootstrap import Connection, Options
+
+
+@click.command(cls=ClusterCommand)
+@click.argument("vmi", metavar="VMI")
+@click.option("-o", "--output", type=click.Choice(["name"]), help="How to print.")
+@click.pass_obj
+def command(options: Options, vmi: str, output: str | None) -> None:
+    """Ask for a live migration of a VM, as virtctl migrate does."""
+
+    async def ask(connection: Connection) -> None:
+        ref = parse_vmi(vmi, connection.namespace)
+        name = await connection.service.migrate(ref)
+        kind = "virtualmachineinstancemigration.kubevirt.io"
+        click.echo(f"{kind}/{name}" if output else f"{kind}/{name} created")
+
+    with_service(options, ask)

@@ -1,0 +1,168 @@
+"""A redirection that lives as long as a command does, and how a signal ends it.
+
+The first signal asks for an orderly end, which waits for the gate (docs/migration.md), and says
+so. At a second ctrl-c, or when the wait is over, it is said what ending now may break, and asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from kubectl_vmredir.cli.output import printable
+from kubectl_vmredir.errors import ExitCode
+from kubectl_vmredir.model import RedirectionState
+from kubectl_vmredir.service.interface import (
+    ClosingWaits,
+    RedirectionChanged,
+    RedirectionEnded,
+    StoryAdded,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from kubectl_vmredir.model import RedirectionId
+    from kubectl_vmredir.service.interface import (
+        BindRequest,
+        Change,
+        ExitRisk,
+        StoryEvent,
+        Trouble,
+    )
+    from kubectl_vmredir.service.service import Service
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+async def keep_bound(service: Service, request: BindRequest) -> int:
+    """Bind, tell what happens on stderr, and stay until a signal ends it.
+
+    Returns:
+        The exit status: that of the trouble if the device never got into the VM because of
+        something that a person must cure, else that of the signal.
+
+    Raises:
+        VmRedirError: If the wish makes no sense.
+    """
+    signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    try:
+        async with service.subscribe() as changes, asyncio.TaskGroup() as group:
+            redirection = await service.bind(request)
+            following = group.create_task(_follow(changes, redirection), name="follow")
+            ending = group.create_task(_end_at_signal(service, signals), name="signals")
+            done, _ = await asyncio.wait([following, ending], return_when=asyncio.FIRST_COMPLETED)
+            for task in (following, ending):
+                task.cancel()
+            return done.pop().result()
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def _follow(changes: AsyncIterator[Change], wanted: RedirectionId) -> int:
+    """Tell the story of a redirection until it ends or cannot begin."""
+    was_connected = False
+    async for change in changes:
+        match change:
+            case StoryAdded(id=found, event=event) if found == wanted:
+                _say(_sentence(event))
+            case RedirectionChanged(status=status) if status.id == wanted:
+                was_connected |= status.state is RedirectionState.CONNECTED
+                if status.state is RedirectionState.BLOCKED and status.trouble is not None:
+                    _tell_trouble(status.trouble)
+                    if not was_connected:
+                        return status.trouble.exit_code
+            case RedirectionEnded(id=found) if found == wanted:
+                return ExitCode.OK
+            case ClosingWaits(risks=risks):
+                for risk in risks:
+                    _say(f"waiting before the device is taken out of {risk.vmi}: {risk.waits_for}")
+            case _:
+                pass
+    return ExitCode.OK
+
+
+async def _end_at_signal(service: Service, signals: asyncio.Queue[signal.Signals]) -> int:
+    """End the service when a signal comes; return the exit status."""
+    number = await signals.get()
+    status = ExitCode.INTERRUPTED if number is signal.SIGINT else 128 + number
+    waited = False
+    while True:
+        async with asyncio.TaskGroup() as group:
+            shutdown = group.create_task(service.shutdown(), name="shutdown")
+            breaking = group.create_task(
+                _asked_to_break(service, signals, at_once=waited), name="ask"
+            )
+            await asyncio.wait([shutdown, breaking], return_when=asyncio.FIRST_COMPLETED)
+            safe = shutdown.done()
+            shutdown.cancel()
+            breaking.cancel()
+        if not safe or not shutdown.result():
+            return status
+        waited = True
+        if not sys.stdin.isatty():
+            _explain(shutdown.result())
+            _say("ending all the same: it has waited as long as a signal may wait")
+            return status
+
+
+async def _asked_to_break(
+    service: Service, signals: asyncio.Queue[signal.Signals], *, at_once: bool
+) -> None:
+    """Return when the user says that ending now is worth the risk; asked at each signal."""
+    while True:
+        if not at_once:
+            await signals.get()
+        at_once = False
+        risks = service.exit_risks()
+        _explain(risks)
+        if risks and sys.stdin.isatty() and await _confirmed():
+            return
+
+
+def _explain(risks: Sequence[ExitRisk]) -> None:
+    for risk in risks:
+        _say(f"{risk.vmi}, slot {risk.slot}: {risk.harm}; it waits because {risk.waits_for}")
+
+
+async def _confirmed() -> bool:
+    """Ask on the terminal; unlike click's question this one can be cancelled."""
+    click.echo("End now all the same? [y/N]: ", err=True, nl=False)
+    loop = asyncio.get_running_loop()
+    answered = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), answered.set)
+    try:
+        await answered.wait()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _sentence(event: StoryEvent) -> str:
+    text = f"{event.state}: {event.cause}" if event.cause else str(event.state)
+    if (handover := event.handover) is not None:
+        text += (
+            f" ({handover.kind} handover, {handover.source_node} to {handover.target_node}, "
+            f"link gap {handover.link_gap_ms:.0f} ms)"
+        )
+    return f"{time.strftime('%H:%M:%S', time.localtime(event.time))} {text}"
+
+
+def _tell_trouble(trouble: Trouble) -> None:
+    _say(f"error: {trouble.message}")
+    if trouble.hint:
+        for line in f"hint: {trouble.hint}".splitlines():
+            _say(line)
+
+
+def _say(text: str) -> None:
+    click.echo(printable(text), err=True)
