@@ -45,6 +45,7 @@ class Cache:
         self._objects: dict[Collection, dict[Key, JsonObject]] = {
             collection: {} for collection in collections
         }
+        self._by_uid: dict[str, JsonObject] = {}
         self._unlisted = set(collections)
         self._changed = asyncio.Event()
 
@@ -70,9 +71,9 @@ class Cache:
         """Return one object, None if there is none."""
         return self._objects[collection].get((namespace, name))
 
-    def by_uid(self, collection: Collection, uid: str) -> JsonObject | None:
-        """Return the object with that UID, None if there is none."""
-        return next((obj for obj in self.items(collection) if objects.uid(obj) == uid), None)
+    def by_uid(self, uid: str) -> JsonObject | None:
+        """Return the object with that UID, of whatever kind; None if there is none."""
+        return self._by_uid.get(uid)
 
     def learn(self, collection: Collection, obj: JsonObject) -> None:
         """Take an object as the server has just shown it."""
@@ -80,7 +81,9 @@ class Cache:
         key = _key(obj)
         old = known.get(key)
         if old is None or _is_newer(obj, old):
-            known[key] = obj
+            if old is not None:
+                self._by_uid.pop(objects.uid(old), None)
+            known[key] = self._by_uid[objects.uid(obj)] = obj
             self._wake()
 
     def forget(self, collection: Collection, obj: JsonObject) -> None:
@@ -88,7 +91,7 @@ class Cache:
         known = self._objects[collection]
         old = known.get(_key(obj))
         if old is not None and objects.uid(old) == objects.uid(obj):
-            del known[_key(obj)]
+            del known[_key(obj)], self._by_uid[objects.uid(obj)]
             self._wake()
 
     async def look(self, collection: Collection, obj: JsonObject) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.lab import objects
 from kubectl_vmredir.lab.controllers import pods as rendered
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
     from kubectl_vmredir.k8s.objects import JsonObject
 
+_OBSERVED: Final = {
+    "kubevirt.io/latest-observed-api-version": "v1",
+    "kubevirt.io/storage-observed-api-version": "v1",
+}
+
 
 def decide(vmi: JsonObject, pods: Sequence[JsonObject], now: datetime) -> Write | None:
     """Return what is due for a VMI.
@@ -33,16 +38,16 @@ def decide(vmi: JsonObject, pods: Sequence[JsonObject], now: datetime) -> Write 
     """
     if objects.deleting(vmi) or objects.is_final(vmi):
         return _ended(vmi, pods)
+    if objects.annotation(vmi, next(iter(_OBSERVED))) is None:
+        return _adopted(vmi, now)
     match objects.phase(vmi):
-        case "":
-            return _first(vmi, now)
         case "Pending" if not pods:
             return Create(Collection.PODS, rendered.launcher(vmi))
         case "Pending":
             return _patch(vmi, status=phase_change(vmi, "Scheduling", now) | _active(vmi, pods))
         case "Scheduling" if any(objects.is_ready(pod) for pod in pods):
             return _scheduled(vmi, pods, now)
-        case _ if not _lives(vmi, pods):
+        case _ if all(objects.is_final(pod) for pod in pods):
             return _patch(vmi, status=phase_change(vmi, "Failed", now))
         case _:
             return _active_pods(vmi, pods) or _image_version(vmi)
@@ -65,13 +70,11 @@ def _ended(vmi: JsonObject, pods: Sequence[JsonObject]) -> Write | None:
     return None
 
 
-def _first(vmi: JsonObject, now: datetime) -> Patch:
-    annotations = {
-        "kubevirt.io/latest-observed-api-version": "v1",
-        "kubevirt.io/storage-observed-api-version": "v1",
-    }
-    metadata = {"annotations": annotations, "finalizers": list(objects.VMI_FINALIZERS)}
-    return _patch(vmi, status=phase_change(vmi, "Pending", now), metadata=metadata)
+def _adopted(vmi: JsonObject, now: datetime) -> Patch:
+    """Mark a VMI as seen, once; a cluster without webhooks has given it nothing yet."""
+    metadata = {"annotations": _OBSERVED, "finalizers": list(objects.VMI_FINALIZERS)}
+    status = {} if objects.phase(vmi) else phase_change(vmi, "Pending", now)
+    return _patch(vmi, status=status, metadata=metadata)
 
 
 def _scheduled(vmi: JsonObject, pods: Sequence[JsonObject], now: datetime) -> Patch:
@@ -85,15 +88,6 @@ def _scheduled(vmi: JsonObject, pods: Sequence[JsonObject], now: datetime) -> Pa
         "runtimeUser": 107,
     }
     return _patch(vmi, status=status, metadata={"labels": {objects.NODE_NAME: node}})
-
-
-def _lives(vmi: JsonObject, pods: Sequence[JsonObject]) -> bool:
-    """Return whether there is a pod that runs the VMI, or will."""
-    node = objects.status(vmi).get("nodeName")
-    return any(
-        not objects.is_final(pod) and (node is None or objects.spec(pod).get("nodeName") == node)
-        for pod in pods
-    )
 
 
 def _active(vmi: JsonObject, pods: Sequence[JsonObject]) -> JsonObject:

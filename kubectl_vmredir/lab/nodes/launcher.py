@@ -80,7 +80,7 @@ class Launcher:
 
     @property
     def _is_deleted(self) -> bool:
-        pod = self._means.cache.by_uid(Collection.PODS, objects.uid(self._pod))
+        pod = self._means.cache.by_uid(objects.uid(self._pod))
         return pod is None or objects.deleting(pod)
 
     async def _end_pod(self) -> None:
@@ -97,7 +97,7 @@ class Launcher:
         uid = objects.uid(self._pod)
 
         def asked() -> bool:
-            pod = self._means.cache.by_uid(Collection.PODS, uid)
+            pod = self._means.cache.by_uid(uid)
             return pod is not None and objects.annotation(pod, objects.LAB_CRASH) is not None
 
         await self._means.cache.until(lambda: self._domain is not None and asked())
@@ -108,7 +108,7 @@ class Launcher:
 
     @property
     def _vmi(self) -> JsonObject | None:
-        return self._means.cache.by_uid(Collection.VMIS, self.vmi_uid)
+        return self._means.cache.by_uid(self.vmi_uid)
 
     async def _live(self) -> None:
         if objects.label(self._pod, objects.MIGRATION_JOB_UID):

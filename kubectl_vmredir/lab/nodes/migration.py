@@ -39,7 +39,7 @@ class Migration:
     @property
     def vmi(self) -> JsonObject | None:
         """The VMI as it is now; None if it is gone."""
-        return self._means.cache.by_uid(Collection.VMIS, objects.uid(self._vmi))
+        return self._means.cache.by_uid(objects.uid(self._vmi))
 
     @property
     def state(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Migration:
 
     def may_begin(self, step: Step) -> bool:
         """Return whether a step may be begun, as far as holding goes."""
-        vmim = self._means.cache.by_uid(Collection.VMIMS, self.uid)
+        vmim = self._means.cache.by_uid(self.uid)
         return timeline.may_begin(step, vmim)
 
     def pod(self, field: str) -> JsonObject | None:
@@ -102,7 +102,7 @@ class Migration:
 
     async def reached(self, step: Step) -> None:
         """Say that the migration is held, if this is the step to hold it at."""
-        vmim = self._means.cache.by_uid(Collection.VMIMS, self.uid)
+        vmim = self._means.cache.by_uid(self.uid)
         if vmim is None:
             return
         await self._means.writer.change(

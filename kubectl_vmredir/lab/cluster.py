@@ -1,0 +1,366 @@
+"""The whole lab as one object: API server, controllers, nodes, and what a test does with them.
+
+Everything but the API server is a client of it, with a URL and a kubeconfig; so it makes no
+difference whether the components run in this process or each in one of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+
+from kubectl_vmredir.errors import LabError
+from kubectl_vmredir.k8s.status import StatusError
+from kubectl_vmredir.lab import objects, timeline
+from kubectl_vmredir.lab.api.server import ApiServer
+from kubectl_vmredir.lab.backends import Backend, hypervisor
+from kubectl_vmredir.lab.cache import CONFLICT, Cache
+from kubectl_vmredir.lab.components import Endpoint, Kubeconfigs, run_controllers, run_node
+from kubectl_vmredir.lab.guests import sockets
+from kubectl_vmredir.lab.moves import WAIT_TIMEOUT_S, Move
+from kubectl_vmredir.lab.nodes.means import NodeOptions
+from kubectl_vmredir.lab.objects import Collection
+from kubectl_vmredir.lab.processes import Component
+from kubectl_vmredir.lab.trouble import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+    from types import TracebackType
+
+    from kubectl_vmredir.k8s.client import KubeClient
+    from kubectl_vmredir.k8s.objects import JsonObject
+    from kubectl_vmredir.lab.clock import Clock
+    from kubectl_vmredir.lab.guests.domain import Hypervisor
+    from kubectl_vmredir.lab.timeline import Step
+    from kubectl_vmredir.model import VmiRef
+
+ADMIN: Final = "admin"
+"""Context of the kubeconfig that may do everything."""
+SLOTS_ANNOTATION: Final = "vmredir.io/slots"
+CONTROLLERS: Final = "controllers"
+
+Found = TypeVar("Found")
+
+
+class Lab:
+    """A KubeVirt-like cluster on the loopback interface; an async context manager.
+
+    Args:
+        folder: Of the lab; made, mode 0700. A lab that ended here before is gone on with.
+        backend: What its guests are.
+        nodes: How many nodes there are: ``node1`` and so on.
+        split: Whether each component is a process of its own.
+        options: How the nodes behave.
+        port: Of the API server; 0 for any that is free.
+        guests: Makes the guests of a node, instead of ``backend``; not with ``split``.
+        clock: The time that controllers and nodes go by; not with ``split``.
+
+    Attributes:
+        folder: Where all of it is.
+        kubeconfig: For people: contexts ``alice`` (the current one), ``admin`` and others; 0600.
+        api: The API server; None with ``split``.
+        client: Talks to the API server as ``admin``.
+        backend: What its guests are.
+        faults: What nodes do wrong.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        backend: Backend = Backend.SIM,
+        nodes: int = 2,
+        split: bool = False,
+        options: NodeOptions | None = None,
+        port: int = 0,
+        guests: Callable[[], AbstractAsyncContextManager[Hypervisor]] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        assert not (split and (guests or clock)), "processes take neither guests nor a clock"
+        self.folder = folder.absolute()
+        self.backend = backend
+        self._split = split
+        self._options = options or NodeOptions()
+        self._port = port
+        self._guests = guests or functools.partial(hypervisor, backend)
+        self._clock = clock
+        self._kubeconfigs = Kubeconfigs.in_folder(self.folder / "api")
+        self._stack = AsyncExitStack()
+        self._running: dict[str, asyncio.Task[None] | Component] = {}
+        self.node_names = tuple(f"node{number + 1}" for number in range(nodes))
+        self.kubeconfig = self._kubeconfigs.people
+        self.api: ApiServer | None = None
+        self.client: KubeClient
+        self.faults: Trouble
+
+    async def __aenter__(self) -> Self:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        try:
+            await self._start()
+        except BaseException as exc:
+            await self._stack.__aexit__(type(exc), exc, exc.__traceback__)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return await self._stack.__aexit__(exc_type, exc, traceback)
+
+    async def _start(self) -> None:
+        enter = self._stack.enter_async_context
+        if self._split:
+            self._server = await self._start_api_process()
+        else:
+            self.api = await enter(ApiServer(self._kubeconfigs.people.parent, port=self._port))
+            self._kubeconfigs.write(self.api)
+            self._server = self.api.url
+        self.client = await enter(self.endpoint(self.kubeconfig, ADMIN).client())
+        self._group = await enter(asyncio.TaskGroup())
+        self._cache = Cache(self.client, {collection: {} for collection in Collection})
+        watching = self._group.create_task(self._cache.run(), name="lab-cache")
+        self._stack.callback(watching.cancel)
+        self._stack.push_async_callback(self._stop_all)
+        self.faults = Trouble(self.client, self._cache)
+        await self._cache.listed()
+        await self.start_controllers()
+        for name in self.node_names:
+            await self.start_node(name)
+        await self.until(self._is_up, "the nodes are ready")
+
+    # -- components ---------------------------------------------------------------------------
+
+    def endpoint(self, kubeconfig: Path, context: str | None = None) -> Endpoint:
+        """Return where the API server is, for who is in that kubeconfig."""
+        return Endpoint(kubeconfig, self._server, context)
+
+    async def start_controllers(self) -> None:
+        """Start the controllers, for instance again."""
+        endpoint = self.endpoint(self._kubeconfigs.controllers)
+        await self._run(
+            CONTROLLERS,
+            lambda: run_controllers(endpoint, clock=self._clock),
+            ["controllers", *_arguments(endpoint)],
+        )
+
+    async def start_node(self, name: str) -> None:
+        """Start a node, for instance again: its guests of before are lost."""
+        endpoint = self.endpoint(self._kubeconfigs.handler)
+        options = self._options
+        await self._run(
+            name,
+            lambda: run_node(
+                name,
+                self._folder_of(name),
+                endpoint,
+                self._guests,
+                options=options,
+                clock=self._clock,
+            ),
+            [
+                "node", name, *_arguments(endpoint), "--backend", self.backend,
+                "--dialect", options.dialect, "--node-name-gap", str(options.node_name_gap_s),
+            ],
+        )  # fmt: skip
+
+    async def kill(self, name: str) -> None:
+        """End the controllers or a node at once; in a process of its own by SIGKILL."""
+        match self._running.pop(name):
+            case asyncio.Task() as task:
+                task.cancel()
+                await asyncio.wait([task])
+            case Component() as process:
+                await process.kill()
+
+    async def _run(
+        self, name: str, runner: Callable[[], Coroutine[object, object, None]], args: Sequence[str]
+    ) -> None:
+        if self._split:
+            component = Component(name, self._folder_of(name), args)
+            self._running[name] = await self._stack.enter_async_context(component)
+        else:
+            self._running[name] = self._group.create_task(runner(), name=name)
+
+    async def _start_api_process(self) -> str:
+        folder = self._kubeconfigs.people.parent
+        args = ["api", "--port", str(self._port)]
+        return await (
+            await self._stack.enter_async_context(Component("API server", folder, args))
+        ).first_line()
+
+    async def _stop_all(self) -> None:
+        tasks = [task for task in self._running.values() if isinstance(task, asyncio.Task)]
+        for task in tasks:
+            task.cancel()
+
+    def _folder_of(self, name: str) -> Path:
+        return self.folder / name
+
+    # -- VMs ----------------------------------------------------------------------------------
+
+    async def create_vm(
+        self,
+        ref: VmiRef,
+        *,
+        slots: Sequence[str] = (),
+        memory_mib: int | None = None,
+        passthrough: bool = True,
+        running: bool = True,
+        annotations: Mapping[str, str] | None = None,
+    ) -> None:
+        """Create a VirtualMachine, and its namespace if need be.
+
+        Args:
+            ref: Namespace and name.
+            slots: Names of its USB slots.
+            memory_mib: Memory; None for the default of the guests.
+            passthrough: Whether it has USB slots at all.
+            running: Whether it is to run.
+            annotations: More annotations of its VMI.
+        """
+        await self._ensure_namespace(ref.namespace)
+        named = {SLOTS_ANNOTATION: ",".join(slots)} if slots else {}
+        domain: JsonObject = {"devices": {"clientPassthrough": {}} if passthrough else {}}
+        if memory_mib is not None:
+            domain["resources"] = {"requests": {"memory": f"{memory_mib}Mi"}}
+        template = {
+            "metadata": {"annotations": named | dict(annotations or {})},
+            "spec": {"architecture": "amd64", "domain": domain},
+        }
+        await self.client.create(
+            Collection.VMS.of(ref.namespace),
+            {
+                "apiVersion": objects.KUBEVIRT_API,
+                "kind": "VirtualMachine",
+                "metadata": {"name": ref.name, "namespace": ref.namespace},
+                "spec": {"runStrategy": "Always" if running else "Halted", "template": template},
+            },
+        )
+
+    async def delete_vm(self, ref: VmiRef) -> None:
+        """Delete a VirtualMachine; returns when its VMI is gone, too."""
+        await self.client.delete(f"{Collection.VMS.of(ref.namespace)}/{ref.name}")
+        await self.until(lambda: self.vmi(ref) is None, f"VMI {ref} is gone")
+
+    def vmi(self, ref: VmiRef) -> JsonObject | None:
+        """Return a VMI as it is now; None if there is none."""
+        return self._cache.get(Collection.VMIS, ref.namespace, ref.name)
+
+    def by_uid(self, uid: str) -> JsonObject | None:
+        """Return an object of whatever kind as it is now; None if there is none."""
+        return self._cache.by_uid(uid)
+
+    async def wait_vmi(self, ref: VmiRef, condition: Callable[[JsonObject], object]) -> JsonObject:
+        """Wait until something is so for a VMI, and return it."""
+
+        def found() -> JsonObject | None:
+            vmi = self.vmi(ref)
+            return vmi if vmi is not None and condition(vmi) else None
+
+        return await self.until(found, f"VMI {ref} is as it should be")
+
+    async def wait_running(self, ref: VmiRef) -> JsonObject:
+        """Wait until a VMI runs, and return it."""
+        return await self.wait_vmi(ref, lambda vmi: objects.phase(vmi) == "Running")
+
+    def console_log(self, ref: VmiRef) -> Sequence[Path]:
+        """Return all that the guest of a VMI printed: a file for each launcher, in order."""
+        vmi = self.vmi(ref)
+        if vmi is None:
+            return ()
+        pattern = f"*/pods/*/run/kubevirt-private/{objects.uid(vmi)}/{sockets.CONSOLE_LOG}"
+        # The folder above is written to once, when the launcher begins.
+        return sorted(self.folder.glob(pattern), key=lambda log: log.parents[1].stat().st_mtime_ns)
+
+    # -- migrations ---------------------------------------------------------------------------
+
+    async def migrate(
+        self,
+        ref: VmiRef,
+        hold_at: Step | None = None,
+        *,
+        node_selector: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+    ) -> Move:
+        """Ask for a live migration of a VMI.
+
+        Args:
+            ref: Which.
+            hold_at: Step at which it is held from the start.
+            node_selector: Labels that the target node must have.
+            annotations: More annotations of the migration object.
+        """
+        metadata: JsonObject = {
+            "generateName": "kubevirt-migrate-vm-",
+            "namespace": ref.namespace,
+        }
+        held = {timeline.HOLD_AT: str(hold_at)} if hold_at is not None else {}
+        if annotated := held | dict(annotations or {}):
+            metadata["annotations"] = annotated
+        spec: JsonObject = {"vmiName": ref.name}
+        if node_selector:
+            spec["addedNodeSelector"] = dict(node_selector)
+        vmim = await self.client.create(
+            Collection.VMIMS.of(ref.namespace),
+            {
+                "apiVersion": objects.KUBEVIRT_API,
+                "kind": "VirtualMachineInstanceMigration",
+                "metadata": metadata,
+                "spec": spec,
+            },
+        )
+        self._cache.learn(Collection.VMIMS, vmim)
+        return Move(self.client, self._cache, vmim)
+
+    async def crash(self, ref: VmiRef, field: str) -> None:
+        """Kill the guest of a migration: that of ``sourcePod`` or of ``targetPod``."""
+        vmi = self.vmi(ref)
+        pod = objects.migration_state(vmi or {}).get(field)
+        if pod is None:
+            raise LabError(f"VMI {ref} has no {field}")
+        change = {"metadata": {"annotations": {objects.LAB_CRASH: "now"}}}
+        await self.client.patch(f"{Collection.PODS.of(ref.namespace)}/{pod}", change)
+
+    # -- waiting ------------------------------------------------------------------------------
+
+    def _is_up(self) -> bool:
+        known = [self._cache.get(Collection.NODES, "", name) for name in self.node_names]
+        handlers = [
+            self._cache.get(
+                Collection.PODS, objects.KUBEVIRT_NAMESPACE, f"{objects.HANDLER}-{name}"
+            )
+            for name in self.node_names
+        ]
+        return all(obj is not None and objects.is_ready(obj) for obj in (*known, *handlers))
+
+    async def until(self, find: Callable[[], Found | None], what: str) -> Found:
+        """Wait until ``find`` finds something, asking again at each change of an object.
+
+        Raises:
+            LabError: If it does not within a minute; ``what`` says what was waited for.
+        """
+        try:
+            async with asyncio.timeout(WAIT_TIMEOUT_S):
+                return await self._cache.until(find)
+        except TimeoutError as exc:
+            raise LabError(f"it is not true in time that {what}") from exc
+
+    async def _ensure_namespace(self, name: str) -> None:
+        try:
+            await self.client.create("/api/v1/namespaces", {"metadata": {"name": name}})
+        except StatusError as error:
+            if error.status != CONFLICT:
+                raise
+
+
+def _arguments(endpoint: Endpoint) -> Sequence[str]:
+    assert endpoint.server is not None
+    return ["--server", endpoint.server, "--kubeconfig", str(endpoint.kubeconfig)]
