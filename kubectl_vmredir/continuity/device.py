@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from kubectl_vmredir.protocol.constants import NO_CAPS, Cap, PacketType, Status
 from kubectl_vmredir.protocol.control import (
     AllocBulkStreams,
-    AltSettingStatus,
     ConfigurationStatus,
     FreeBulkStreams,
     SetAltSetting,
@@ -31,15 +30,16 @@ _DESCRIPTION = (PacketType.INTERFACE_INFO, PacketType.EP_INFO, PacketType.DEVICE
 class Device:
     """Remembers the device as it was last described, and what guests have set up on it.
 
-    A stream counts as running from its start to its stop, whatever its statuses say: to stop
-    one too many does no harm.
+    A stream counts as running from the command that starts it to the one that stops it, an
+    alternate setting as chosen from its command on, whatever their statuses say: these may be
+    late or lost, and to undo too much does no harm.
     """
 
     def __init__(self) -> None:
         self._description: dict[PacketType, bytes] = {}
         self._running: dict[tuple[type, int], Packet] = {}  # what stops each stream
         self._stream_endpoints = 0
-        self._alts: dict[int, int] = {}
+        self._altered: set[int] = set()  # interfaces
         self._configuration = 0
 
     # -- for the next guest -----------------------------------------------------------------
@@ -86,20 +86,18 @@ class Device:
                 self._stream_endpoints |= endpoints
             case FreeBulkStreams(endpoints=endpoints):
                 self._stream_endpoints &= ~endpoints
+            case SetAltSetting(interface=interface, alt=alt) if alt:
+                self._altered.add(interface)
             case _:
                 pass  # it leaves nothing behind
 
     def status(self, span: Span) -> None:
-        """Note what an answer says of configuration and alternate settings."""
+        """Note what an answer says of the configuration."""
         match decode_body(span.type, span.body or b"", NO_CAPS):
             case ConfigurationStatus(status=Status.SUCCESS, configuration=configuration):
-                if configuration != self._configuration:
-                    self._configuration = configuration
-                    self._alts.clear()
-            case AltSettingStatus(status=Status.SUCCESS, interface=interface, alt=alt):
-                self._alts[interface] = alt
+                self._configuration = configuration
             case _:
-                pass  # it failed, and nothing has changed
+                pass  # it says nothing new
 
     def undo(self) -> list[Packet]:
         """Return the commands that bring the device to what a fresh guest expects.
@@ -110,7 +108,8 @@ class Device:
         commands = list(self._running.values())
         if self._stream_endpoints:
             commands.append(FreeBulkStreams(self._stream_endpoints))
-        commands += [SetAltSetting(interface, 0) for interface, alt in self._alts.items() if alt]
+        commands += [SetAltSetting(interface, 0) for interface in sorted(self._altered)]
         self._running.clear()
         self._stream_endpoints = 0
+        self._altered.clear()
         return commands

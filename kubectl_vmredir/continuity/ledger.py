@@ -58,11 +58,13 @@ class Request:
     Attributes:
         span: What was sent; its ``head`` says the rest. Only that is kept, no payload.
         size: Bytes it stands for: what an input asks for, what an output brings.
+        number: Counts the requests.
         cancelled: Whether the guest has cancelled it; an answer comes all the same.
     """
 
     span: Span
     size: int
+    number: int
     cancelled: bool = False
 
 
@@ -73,6 +75,7 @@ class Ledger:
         self._lanes: dict[int, deque[Request]] = {}
         self._open = 0
         self._bytes = 0
+        self._entered = 0
 
     @property
     def open(self) -> int:
@@ -85,9 +88,8 @@ class Ledger:
         return self._bytes
 
     def __iter__(self) -> Iterator[Request]:
-        """Yield the requests in flight, each lane in order."""
-        for lane in self._lanes.values():
-            yield from lane
+        """Yield the requests in flight, in the order in which they came."""
+        yield from sorted(self._requests(), key=lambda request: request.number)
 
     def ask(self, span: Span) -> None:
         """Enter a request of the guest.
@@ -111,7 +113,8 @@ class Ledger:
             key, size = span.type << 8 | span.head[0], _size(span)
         else:
             key, size = STATUS_OF[span.type] << 8, 0
-        request = Request(span, size)
+        self._entered += 1
+        request = Request(span, size, self._entered)
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = deque()
@@ -122,7 +125,7 @@ class Ledger:
 
     def cancel(self, packet_id: int) -> None:
         """Note that the guest cancels a data packet; an id that is not open is no fault."""
-        for request in self:
+        for request in self._requests():
             if request.span.id == packet_id and request.span.body is None:
                 request.cancelled = True
 
@@ -164,6 +167,9 @@ class Ledger:
         if span.body is None and span.length - request.span.length > request.size:
             raise RemoteProtocolError(f"{span.type.label} with more data than was asked for")
         return request
+
+    def _requests(self) -> Iterator[Request]:
+        return itertools.chain.from_iterable(self._lanes.values())
 
     def clear(self) -> None:
         """Forget all requests: nobody is left to answer them."""

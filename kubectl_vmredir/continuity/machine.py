@@ -7,8 +7,11 @@ the next event; both are in :mod:`events`. State of the VM side::
                  LinkOpened           guest's hello          leftovers gone
     HOLDING ----------------> GREETING ----------> SETTLING ---------------> LIVE
        ^                                                                      |
-       |       LinkEnded, from any state but BROKEN            DetachRequested|
+       |       LinkEnded, from any state but BROKEN           DetachRequested |
        +------------------------------------------------ DETACHED <-----------+
+                                                             ^                |
+                                              DetachRequested|     device gone|
+                                                             +----- LOST <----+
 
     any --(nothing more can be said on this link)--> CUT
     any --(violation, other capabilities)----------> BROKEN
@@ -26,15 +29,13 @@ What it does, in the words of the protocol:
   whole packets only: the start of one whose rest has not come yet is copied and kept. To the
   guest payload goes as it comes.
 * When a link ends, whatever its boundary, what the guest left is undone: data packets
-  cancelled, streams stopped and freed, alternate settings put back to 0, as after a replug.
-  Then follows a *fence*, a get_configuration of ours. A usb-host works off its control packets
-  in order, and libusbredirhost answers a cancel at once, so all that belongs to the former
-  guest comes before the fence's answer, and is dropped. :class:`Settled` says that the fence
-  is answered and no request open; only then the next guest gets the device.
+  cancelled, streams stopped and freed, alternate settings put back to 0, as after a replug;
+  and a *fence* goes up (:mod:`fence`). What comes before it is down belongs to the former
+  guest and is dropped. :class:`Settled` says that it is; then the next guest gets the device.
 * The usb-host's device_disconnect is acknowledged here and does not go on: the VM may be
-  migrating. :class:`DeviceGone` tells the owner; from then on, and when the usb-host has
-  ended, the guest's requests end with ioerror, until :class:`DetachRequested` unplugs the
-  device from it. A device that comes back is for the next link.
+  migrating. :class:`DeviceGone` tells the owner. From then on, or when the usb-host has ended,
+  all requests of the guest end with ioerror, those in flight at once, until
+  :class:`DetachRequested` unplugs the device. One that comes back is for the next link.
 
 Bounds, and what happens at them: what is kept of an unfinished packet is bounded by the
 tracker (1 MiB and a header from the guest, 8 KiB from the usb-host), open requests and bytes
@@ -76,28 +77,24 @@ from kubectl_vmredir.continuity.events import (
     SendToHost,
     Settled,
 )
-from kubectl_vmredir.continuity.ledger import STATUS_OF, Ledger, Request
+from kubectl_vmredir.continuity.fence import Fence
+from kubectl_vmredir.continuity.ledger import STATUS_OF, Ledger
 from kubectl_vmredir.continuity.passage import Passage
 from kubectl_vmredir.continuity.refusal import refuse
 from kubectl_vmredir.errors import LocalProtocolError, RemoteProtocolError
 from kubectl_vmredir.model import Exact
 from kubectl_vmredir.protocol.constants import INPUT, NO_CAPS, Cap, PacketType
-from kubectl_vmredir.protocol.control import (
-    CancelDataPacket,
-    DeviceDisconnect,
-    DeviceDisconnectAck,
-    GetConfiguration,
-)
+from kubectl_vmredir.protocol.control import DeviceDisconnect, DeviceDisconnectAck
 from kubectl_vmredir.protocol.description import Hello
 from kubectl_vmredir.protocol.guard import GuestGuard, HostGuard
 from kubectl_vmredir.protocol.packets import encode_packet
-from kubectl_vmredir.protocol.spans import HEAD_SIZE, Span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kubectl_vmredir.continuity.events import Effect, Event
     from kubectl_vmredir.protocol.packets import Packet
+    from kubectl_vmredir.protocol.spans import Span
 
 
 class State(enum.Enum):
@@ -111,6 +108,8 @@ class State(enum.Enum):
     """The guest is greeted, and waits for the leftovers of the former one to go."""
     LIVE = enum.auto()
     """Packets pass."""
+    LOST = enum.auto()
+    """The device is gone, and the guest does not know yet."""
     DETACHED = enum.auto()
     """The device was taken from the guest, or is just being taken, or was rejected."""
     CUT = enum.auto()
@@ -123,6 +122,7 @@ class State(enum.Enum):
 _HOLDING = State.HOLDING
 _LIVE = State.LIVE
 _DEAD = (State.CUT, State.BROKEN)
+_DEVICELESS = (State.LOST, State.DETACHED)
 _BULK = PacketType.BULK_PACKET
 _ISO = PacketType.ISO_PACKET
 _INTERRUPT = PacketType.INTERRUPT_PACKET
@@ -147,6 +147,7 @@ class ContinuityMachine:
         self._state = State.HOLDING
         self._ledger = Ledger()
         self._device = Device()
+        self._fence = Fence(self._ledger, self._device)
         self._effects: list[Effect] = []
 
         self._host = HostGuard()
@@ -167,11 +168,8 @@ class ContinuityMachine:
         self._sent = 0
 
         self._attached = False
-        self._refuses = False  # the device is gone: requests of the guest end with ioerror
         self._detaching = False  # our device_disconnect is to be sent, or to be acknowledged
         self._detach_at: int | None = None  # the packet that must end before it can be sent
-        self._fence: Request | None = None
-        self._settled = True
 
     @property
     def state(self) -> State:
@@ -181,7 +179,7 @@ class ContinuityMachine:
     @property
     def settled(self) -> bool:
         """Whether nothing of a former guest is left in the usb-host."""
-        return self._settled
+        return not self._fence.up
 
     @property
     def attached(self) -> bool:
@@ -243,54 +241,61 @@ class ContinuityMachine:
         self._guest_hello = None
         self._from_guest = Passage()
         self._unfinished = None
-        self._refuses = False
         self._sent = 0
         self._enter(State.GREETING)
 
     def _end_link(self) -> None:
-        if self._state is State.BROKEN:
-            return
         if self._state is _LIVE:
             self._undo()
         self._from_host.drop(self._host_end)
         self._attached = False
         if self._detaching:
             self._detached()
-        self._guest_writable = self._reads_guest = True  # as the next link starts
-        self._enter(State.HOLDING)
+        if self._state is not State.BROKEN:
+            self._guest_writable = self._reads_guest = True  # as the next link starts
+            self._enter(State.HOLDING)
 
     def _end_host(self) -> None:
         self._host_ended = True
         self._device.forget()
         if self._from_host.done < self._host_end:
             self._cut("the usb-host ended within a packet")
-        if self._state is _LIVE:
-            for request in self._ledger:
-                self._refuse(request.span)
+        elif self._attached and self._state is _LIVE:
             self._lose_device()
-            self._refuses = True
-        self._ledger.clear()
-        self._fence = None
+        elif self._state in (State.GREETING, State.SETTLING, State.LIVE):
+            self._enter(State.DETACHED)  # there is nothing to give it any more
+        self._fence.abandon()
         self._settle()
-        self._flow()
+
+    def _lose_device(self) -> None:
+        """End what the guest has asked for: it must not wait for what nobody does any more."""
+        for request in self._ledger:
+            self._refuse(request.span)
+        self._undo()
+        self._effects.append(DeviceGone())
+        self._enter(State.LOST)
 
     def _detach(self) -> None:
         match self._state:
-            case State.LIVE:
+            case State.LIVE | State.LOST if self._attached:
+                if self._state is _LIVE:
+                    self._undo()
+                self._attached = False
+                self._detaching = True
+                self._detach_at = self._host_end
                 self._enter(State.DETACHED)
+                self._send_disconnect()
+                return
+            case State.LIVE:
                 self._undo()
+                self._enter(State.DETACHED)
             case State.GREETING | State.SETTLING:
                 self._enter(State.DETACHED)
+            case _ if self._detaching:
+                return
             case _:
-                pass
-        if self._attached and self._state is State.DETACHED:
-            self._attached = False
-            self._detaching = True
-            self._detach_at = self._host_end
-            self._send_disconnect()
-        elif not self._detaching:
-            # There is nothing to take from the guest, or no way to say so.
-            self._effects.append(DeviceDetached())
+                pass  # there is nothing to take from it, or no way to say so
+        self._effects.append(DeviceDetached())
 
     def _send_disconnect(self) -> None:
         """Unplug the device from the guest, as soon as no packet is half sent."""
@@ -306,11 +311,6 @@ class ContinuityMachine:
         self._detach_at = None
         self._effects.append(DeviceDetached())
 
-    def _lose_device(self) -> None:
-        if self._attached and not self._refuses:
-            self._refuses = True
-            self._effects.append(DeviceGone())
-
     def _cut(self, reason: str) -> None:
         self._effects.append(CloseLink(reason))
         self._enter(State.CUT)
@@ -325,13 +325,17 @@ class ContinuityMachine:
 
     def _flow(self) -> None:
         """Say which side is to be read now, if that has changed."""
-        live = self._state is _LIVE
-        reads_host = self._guest_writable or not live
+        reads_host = self._guest_writable or self._state is not _LIVE
         if reads_host is not self._reads_host:
             self._reads_host = reads_host
             self._effects.append(ReadHost(reads_host))
-        goes_on = self._guest_writable if self._refuses else self._host_writable
-        reads_guest = goes_on or not live
+        match self._state:
+            case State.LIVE:
+                reads_guest = self._host_writable
+            case State.LOST:
+                reads_guest = self._guest_writable  # it is we who answer
+            case _:
+                reads_guest = True
         if reads_guest is not self._reads_guest:
             self._reads_guest = reads_guest
             self._effects.append(ReadGuest(reads_guest))
@@ -341,7 +345,7 @@ class ContinuityMachine:
     def _greet(self) -> None:
         """Exchange the hellos, once both are there."""
         host, guest = self._host_hello, self._guest_hello
-        if host is None or guest is None or self._host_ended:
+        if host is None or guest is None or self._state is not State.GREETING:
             return
         if self._guest_caps is None:
             self._guest_caps = guest.caps
@@ -360,27 +364,14 @@ class ContinuityMachine:
             self._settle()
 
     def _undo(self) -> None:
-        """Take back what the guest has set up, and raise the fence."""
-        if self._host_ended:
-            return
-        commands = [
-            self._encode(CancelDataPacket(), packet_id) for packet_id in self._ledger.cancel_all()
-        ]
-        for packet in (*self._device.undo(), GetConfiguration()):
-            commands.append(self._encode(packet))
-            if packet.type in STATUS_OF:
-                body = packet.encode(self._caps)
-                own = Span(packet.type, 0, len(body), 0, 0, body[:HEAD_SIZE], body)
-                self._fence = self._ledger.enter(own)
-        self._settled = False
-        self._to_host([b"".join(commands)])
+        if not self._host_ended:
+            self._to_host([self._fence.put_up(self._caps)])
 
     def _settle(self) -> None:
         """Go on with the next guest once nothing of the former one is left."""
-        if not self._settled and self._fence is None and not self._ledger.open:
-            self._settled = True
+        if self._fence.take_down():
             self._effects.append(Settled())
-        if self._settled and self._state is State.SETTLING:
+        if self._state is State.SETTLING and not self._fence.up:
             self._enter(State.LIVE)
             if replay := self._device.replay(self._caps):
                 self._to_guest([replay])
@@ -408,7 +399,7 @@ class ContinuityMachine:
                 if not passes:
                     self._to_guest(passage.emit(span.offset))
                     passage.drop(span.end)
-                if not self._settled:
+                if self._fence.up:
                     self._settle()
         except RemoteProtocolError as error:
             self._restart(f"the usb-host broke the protocol: {error}")
@@ -430,7 +421,7 @@ class ContinuityMachine:
                 return False
             case PacketType.INTERFACE_INFO | PacketType.EP_INFO:
                 self._device.describe(span)
-                return live and not self._refuses
+                return live
             case PacketType.DEVICE_CONNECT:
                 self._device.describe(span)
                 if live and not self._attached:
@@ -442,8 +433,9 @@ class ContinuityMachine:
                 self._device.forget()
                 if Cap.DEVICE_DISCONNECT_ACK in self._caps:
                     self._to_host([self._encode(DeviceDisconnectAck())])
-                self._lose_device()
-                self._flow()
+                if live and self._attached:
+                    self._to_guest(self._from_host.emit(span.offset))
+                    self._lose_device()
                 return False
             case (
                 PacketType.CONFIGURATION_STATUS
@@ -452,8 +444,7 @@ class ContinuityMachine:
             ):
                 self._device.status(span)
                 request = self._ledger.answer(span)
-                if request is self._fence:
-                    self._fence = None
+                self._fence.reach(request)
                 return live and request is not None
             case _:
                 return live
@@ -466,7 +457,8 @@ class ContinuityMachine:
         passage = self._from_guest
         passage.feed(chunk)
         try:
-            spans = self._guest.feed(chunk)
+            goes_nowhere = self._state in _DEVICELESS
+            spans = (self._guest.follow if goes_nowhere else self._guest.feed)(chunk)
             if self._unfinished is not None:
                 spans.insert(0, self._unfinished)
                 self._unfinished = None
@@ -475,7 +467,7 @@ class ContinuityMachine:
                 self._unfinished = spans.pop()
                 end = self._unfinished.offset
             for span in spans:
-                if span.body is None and self._state is _LIVE and not self._refuses:
+                if span.body is None and self._state is _LIVE:
                     if span.type is not _ISO:
                         self._ledger.ask(span)
                 elif not self._guest_packet(span):
@@ -492,7 +484,6 @@ class ContinuityMachine:
 
     def _guest_packet(self, span: Span) -> bool:
         """Take note of a whole packet, and return whether the usb-host may see it."""
-        live = self._state is _LIVE
         match span.type:
             case PacketType.HELLO:
                 self._guest_hello = Hello.decode(span.body or b"", NO_CAPS)
@@ -503,11 +494,11 @@ class ContinuityMachine:
                 self._detached()
             case PacketType.FILTER_REJECT:
                 self._rejected()
-            case _ if live and self._refuses:
-                self._refuse(span)
-            case _ if live:
+            case _ if self._state is _LIVE:
                 self._command(span)
                 return True
+            case _ if self._state is State.LOST:
+                self._refuse(span)
             case kind if self._state is State.SETTLING and kind not in _HARMLESS:
                 raise RemoteProtocolError(f"{kind.label} before device_connect")
             case _:

@@ -161,6 +161,14 @@ class GuestGuard:
         """Tell what the usb-host's hello said; before the guest can answer it."""
         self._tracker.own_caps = host_caps
 
+    def follow(self, chunk: memoryview) -> list[Span]:
+        """Take the next bytes of a guest whose packets go nowhere: the device may have changed.
+
+        Raises:
+            RemoteProtocolError: If it is not usbredir.
+        """
+        return self._tracker.feed(chunk)
+
     def feed(self, chunk: memoryview) -> list[Span]:
         """Take the next bytes and return the packets that became known, all checked.
 
