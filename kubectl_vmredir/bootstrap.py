@@ -5,6 +5,7 @@ Adapters are imported when they are asked for: the command line must start fast.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from kubectl_vmredir.lab.backends import Backend
     from kubectl_vmredir.lab.cluster import Lab
     from kubectl_vmredir.lab.story import Report
     from kubectl_vmredir.model import LocalDevice
@@ -134,26 +136,41 @@ def open_lab(folder: Path, *, backend: str, nodes: int = 2, split: bool = False)
         nodes: How many nodes.
         split: Whether each component is a process of its own.
     """
-    from kubectl_vmredir.lab.backends import Backend
     from kubectl_vmredir.lab.cluster import Lab
 
-    chosen = Backend.best() if backend == "auto" else Backend(backend)
-    return Lab(folder, backend=chosen, nodes=nodes, split=split)
+    return Lab(folder, backend=_backend(backend), nodes=nodes, split=split)
 
 
-async def tell_story(
-    folder: Path, *, backend: str, migrations: int, say: Callable[[str], None]
-) -> Report:
+def run_story(folder: Path, *, backend: str, migrations: int, say: Callable[[str], None]) -> Report:
     """Play the demo in a lab of its own in that folder; the user's kubeconfig is not read.
+
+    Args:
+        folder: Of the lab.
+        backend: ``sim``, ``qemu``, or ``auto`` for the best that works here.
+        migrations: How often the VM moves.
+        say: Hears a sentence for people at each step.
 
     Raises:
         VmRedirError: If the story cannot go on.
     """
+    from kubectl_vmredir.lab.backends import Backend
+    from kubectl_vmredir.lab.fast_time import SPEED, FastLoop
+
+    chosen = _backend(backend)
+    simulated = chosen is Backend.SIM
+    with asyncio.Runner(loop_factory=FastLoop if simulated else None) as runner:
+        return runner.run(_tell(folder, chosen, migrations, SPEED if simulated else 1, say))
+
+
+async def _tell(
+    folder: Path, backend: Backend, migrations: int, clock_speed: int, say: Callable[[str], None]
+) -> Report:
     from kubectl_vmredir.k8s.client import KubeClient
     from kubectl_vmredir.k8s.kubeconfig import ConfigOptions, load_config
     from kubectl_vmredir.kubevirt.cluster import KubevirtCluster
     from kubectl_vmredir.kubevirt.dial import ApiDialer
     from kubectl_vmredir.lab import story
+    from kubectl_vmredir.lab.cluster import Lab
     from kubectl_vmredir.lab.console import follow_console
     from kubectl_vmredir.lab.devices.source import VirtualDevices
     from kubectl_vmredir.lab.devices.stick import Stick
@@ -161,8 +178,8 @@ async def tell_story(
 
     image = secrets.token_bytes(story.IMAGE_BYTES)
     stick = Stick("FLASH001", image, read_only=True)
-    async with open_lab(folder, backend=backend) as lab, VirtualDevices([stick]) as devices:
-        say(f"a lab of {len(lab.node_names)} nodes is up, its guests are {lab.backend}")
+    async with Lab(folder, backend=backend) as lab, VirtualDevices([stick]) as devices:
+        say(f"a lab of {len(lab.node_names)} nodes is up, with {backend} guests")
         await lab.create_vm(story.VM, slots=(story.SLOT,))
         await lab.wait_running(story.VM)
         say(f"VM {story.VM} runs")
@@ -178,9 +195,16 @@ async def tell_story(
                 bytes_served=lambda: stick.bytes_served,
                 migrate=lab.migrate,
                 console=follow_console(lab, story.VM),
-                backend=str(lab.backend),
+                backend=str(backend),
+                clock_speed=clock_speed,
             )
             return await story.tell(stage, migrations=migrations, say=say)
+
+
+def _backend(name: str) -> Backend:
+    from kubectl_vmredir.lab.backends import Backend
+
+    return Backend.best() if name == "auto" else Backend(name)
 
 
 def _lab_kubeconfig() -> Path:

@@ -59,6 +59,7 @@ class Stage:
         migrate: Starts a live migration, as an administrator does.
         console: All that the guest prints, wherever it runs.
         backend: What the guest is; for the report.
+        clock_speed: How much faster than real time all clocks run; for the report.
     """
 
     service: RedirectionService
@@ -68,6 +69,7 @@ class Stage:
     migrate: Callable[[VmiRef], Awaitable[object]]
     console: AsyncIterator[bytes]
     backend: str
+    clock_speed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ class Report:
 
     Attributes:
         backend: ``sim`` or ``qemu``.
+        clock_speed: How much faster than real time all clocks ran: 1 for QEMU. Gaps are in the
+            milliseconds of that clock.
         migrations: One entry for each.
         sha256_expected: Of the stick's image.
         sha256_guest: What the guest found, one for each whole pass.
@@ -106,6 +110,7 @@ class Report:
     """
 
     backend: str
+    clock_speed: int
     migrations: tuple[Migrated, ...]
     sha256_expected: str
     sha256_guest: tuple[str, ...]
@@ -281,6 +286,7 @@ def _report(stage: Stage, moved: list[Migrated], expected: str, witness: _Witnes
     right = all(done.sha256 == expected for done in begun)
     return Report(
         backend=stage.backend,
+        clock_speed=stage.clock_speed,
         migrations=tuple(moved),
         sha256_expected=expected,
         sha256_guest=tuple(done.sha256 for done in witness.passes),

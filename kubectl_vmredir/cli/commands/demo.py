@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import tempfile
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_vmredir.bootstrap import tell_story
+from kubectl_vmredir.bootstrap import run_story
 from kubectl_vmredir.cli.output import document
 from kubectl_vmredir.cli.run import unwrapped
 from kubectl_vmredir.errors import ExitCode, UsageError
@@ -54,9 +53,7 @@ def command(headless: bool, backend: str, migrations: int, output: str | None) -
 
     with tempfile.TemporaryDirectory(prefix="vmredir-demo-") as folder:
         report = unwrapped(
-            lambda: asyncio.run(
-                tell_story(Path(folder), backend=backend, migrations=migrations, say=say)
-            )
+            lambda: run_story(Path(folder), backend=backend, migrations=migrations, say=say)
         )
     if output:
         document(to_json(report), output)
@@ -66,9 +63,11 @@ def command(headless: bool, backend: str, migrations: int, output: str | None) -
 
 
 def _print(report: Report) -> None:
-    guest = {"qemu": "a Linux kernel in real QEMU", "sim": "simulated (no QEMU used)"}
+    guest = "a Linux kernel in real QEMU"
+    if report.backend == "sim":
+        guest = f"simulated, without QEMU; its time runs {report.clock_speed} times as fast"
     lines = [
-        ("guest", guest[report.backend]),
+        ("guest", guest),
         ("migrations", str(len(report.migrations))),
         ("link gap", _span([move.link_gap_ms for move in report.migrations])),
         ("guest gap", _span([move.guest_gap_ms for move in report.migrations])),
