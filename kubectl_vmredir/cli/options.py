@@ -6,7 +6,6 @@ the command: ``kubectl vmredir -n demo slots`` and ``kubectl vmredir slots -n de
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -15,12 +14,12 @@ import click
 from click.core import ParameterSource
 
 from kubectl_vmredir.bootstrap import Options
+from kubectl_vmredir.cli.log import start_logging
 from kubectl_vmredir.errors import UsageError
 from kubectl_vmredir.model import DeviceSelector, VmiRef
 
 OUTPUT_FORMATS: Final = ("json", "yaml", "wide", "name")
 
-_LOG_LEVELS: Final = {0: logging.WARNING, 1: logging.WARNING, 2: logging.INFO}
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _CLUSTER_FLAGS: Final = (
@@ -127,15 +126,6 @@ def output_flags(command: _Command) -> _Command:
         type=click.Choice(OUTPUT_FORMATS),
         help="How to print; stable for scripts with json and yaml.",
     )(command)
-
-
-def start_logging(verbosity: int) -> None:
-    """Send the log to stderr, as much of it as was asked for."""
-    level = _LOG_LEVELS.get(verbosity, logging.DEBUG if verbosity >= 4 else logging.INFO)
-    logging.basicConfig(level=level, format="%(levelname).1s %(name)s: %(message)s")
-    if verbosity < 6:
-        for name in ("httpx", "httpcore", "asyncio", "picows"):
-            logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def parse_duration(text: str) -> float | None:
