@@ -214,9 +214,15 @@ class ExitRisk:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All there is. The first thing that a subscriber hears; again if it was too slow."""
+    """All there is. The first thing that a subscriber hears; again if it was too slow.
+
+    Attributes:
+        redirections: Oldest first.
+        closing: What a shutdown waits for; None while there is none.
+    """
 
     redirections: tuple[RedirectionView, ...]
+    closing: tuple[ExitRisk, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

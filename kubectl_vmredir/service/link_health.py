@@ -81,21 +81,21 @@ class LinkHealth:
             return "the VM has moved"
         if facts.vmi is not None and facts.vmi.uid != endpoint.to.uid:
             return "the VM was restarted"
-        if self._silent and now >= endpoint.opened_at + ATTACH_TIMEOUT_S:
+        if not session.attached and session.held_for is None and now >= self._attach_by:
             return "the VM does not take the device: the slot may be busy"
         return "nothing comes back on the link" if self._heartbeat.dead(now) else ""
 
     def next_look_at(self, facts: VmiFacts, now: float) -> float | None:
         """Return when one of the answers may change by itself."""
-        looks = [self._heartbeat.next_look_at(now), self.endpoint.opened_at + ATTACH_TIMEOUT_S]
+        looks = [self._heartbeat.next_look_at(now), self._attach_by]
         looks += [end for migration in facts.migrations if (end := migration.reopens_at)]
         if self._session.last_end is not None:
             looks.append(self._session.last_end.at + SETTLE_TIMEOUT_S)
         return min((look for look in looks if look > now), default=None)
 
     @property
-    def _silent(self) -> bool:
-        return not self._session.attached and self._session.held_for is None
+    def _attach_by(self) -> float:
+        return (self.endpoint.released_at or self.endpoint.opened_at) + ATTACH_TIMEOUT_S
 
 
 def is_restless(session: DeviceSession, now: float) -> bool:

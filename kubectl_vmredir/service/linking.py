@@ -57,6 +57,7 @@ class LinkKeeper:
         self._loop = asyncio.get_running_loop()
         self._health: LinkHealth | None = None
         self._noted_end: LinkEnd | None = None
+        self._ghost_told: LinkEnd | None = None
         self._ever_attached = False
         self._delays = around.backoff()
         self._not_before = 0.0
@@ -189,8 +190,9 @@ class LinkKeeper:
         if not error.retryable or (full and not self._ever_attached):
             self._around.identity.suggest()
             raise error
-        if full and self.journey.departed is not None:
+        if full and self._ghost_told is not self.journey.departed:
             # The cluster has not noticed yet that our own last stream is gone.
+            self._ghost_told = self.journey.departed
             self._story.note(f"{error}, one perhaps by our own last link: trying again")
 
     # -- a link that is open ----------------------------------------------------------------

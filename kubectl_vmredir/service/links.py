@@ -92,7 +92,7 @@ class LinkEndpoint:
         link: The link; None until the dialer has given it.
         opened_at: When that was, on the loop's clock.
         greeted: Whether QEMU has spoken: on a fresh link that is its hello.
-        released: Whether what QEMU says may be answered.
+        released_at: Since when what QEMU says may be answered; None while it may not.
         reading: Whether the owner wants to hear QEMU; if not, no pong is heard either.
     """
 
@@ -101,7 +101,7 @@ class LinkEndpoint:
         self.link: Link | None = None
         self.opened_at = 0.0
         self.greeted = False
-        self.released = False
+        self.released_at: float | None = None
         self.reading = True
         self._owner = owner
         self._held = bytearray()
@@ -117,9 +117,9 @@ class LinkEndpoint:
         if self._early_end is not None:
             self.link_ended(*self._early_end)
 
-    def release(self) -> None:
+    def release(self, now: float) -> None:
         """Let the owner have what was held, and what comes."""
-        self.released = True
+        self.released_at = now
         held, self._held = self._held, bytearray()
         if held:
             self._owner.link_bytes(memoryview(held))
@@ -149,7 +149,7 @@ class LinkEndpoint:
         """Bytes came from QEMU."""
         if self._over:
             return
-        if self.released:
+        if self.released_at is not None:
             self._owner.link_bytes(data)
         elif len(self._held) + len(data) > HELD_BYTES:
             self._owner.link_unwanted("the VM talks on before it is answered")

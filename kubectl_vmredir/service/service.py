@@ -242,7 +242,7 @@ class Service:
                 if risks := self.exit_risks():
                     self._publisher.publish(ClosingWaits(risks))
         except TimeoutError:
-            logger.warning("the gate is still shut after %.0f s", deadline_s)
+            logger.info("shutdown: not done after %.0f s", deadline_s)
         risks = self.exit_risks()
         self._publisher.publish(ClosingWaits(risks))
         return risks
@@ -299,7 +299,10 @@ class Service:
     # -- what is known ----------------------------------------------------------------------
 
     def _snapshot(self) -> Snapshot:
-        return Snapshot(tuple(redirection.story.view() for redirection in self._supervisor))
+        return Snapshot(
+            tuple(redirection.story.view() for redirection in self._supervisor),
+            self.exit_risks() if self._closing else None,
+        )
 
     def _numbers(self) -> dict[RedirectionId, Numbers]:
         return {redirection.wish.id: redirection.numbers() for redirection in self._supervisor}

@@ -154,7 +154,7 @@ class DeviceSession:
             return
         self.held_for = self._objection(Act.ATTACH, self.endpoint.to)
         if self.held_for is None:
-            self.endpoint.release()
+            self.endpoint.release(self._loop.time())
 
     async def detach(self) -> Wait | None:
         """Take the device from the guest, in usbredir's orderly way.
@@ -226,7 +226,7 @@ class DeviceSession:
             return
         self.held_for = self._objection(Act.ATTACH, self.endpoint.to)
         if self.held_for is None:
-            self.endpoint.release()
+            self.endpoint.release(self._loop.time())
         self.bell.ring()
 
     def link_bytes(self, data: memoryview) -> None:
@@ -336,7 +336,7 @@ class DeviceSession:
         endpoint = self.endpoint
         if endpoint is None or endpoint.link is None:
             return
-        if not endpoint.released and (wait := self._objection(Act.ATTACH, endpoint.to)):
+        if endpoint.released_at is None and (wait := self._objection(Act.ATTACH, endpoint.to)):
             self.start_over(f"internal error: would speak before {wait.reason}")
             return
         if self.first_sent_at is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -35,12 +36,14 @@ class FakeUsbHost:
         model: Speaks usbredir.
         requests: What came on the control socket.
         released: Whether the data socket was closed, so that the device was given back.
+        deaf: Whether it answers nothing any more.
     """
 
     def __init__(self) -> None:
         self.model = ModelHost(ALL_CAPS)
         self.requests: list[object] = []
         self.released = False
+        self.deaf = False
         self._loop = asyncio.get_running_loop()
         self._data, data = socket.socketpair()
         self._control, control = socket.socketpair()
@@ -63,7 +66,8 @@ class FakeUsbHost:
     def flush(self) -> None:
         """Send what the model has to say."""
         if self._open and self.model.outbox:
-            self._data.sendall(bytes(self.model.outbox))
+            with contextlib.suppress(BrokenPipeError):
+                self._data.sendall(bytes(self.model.outbox))
             self.model.outbox.clear()
 
     def send_raw(self, data: bytes) -> None:
@@ -80,8 +84,9 @@ class FakeUsbHost:
 
     def _read_data(self) -> None:
         if data := self._data.recv(1 << 20):
-            self.model.receive(data)
-            self.flush()
+            if not self.deaf:
+                self.model.receive(data)
+                self.flush()
         else:
             self.released = True
             self.end()

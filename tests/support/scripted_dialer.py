@@ -29,6 +29,7 @@ class FakeLink:
         open: Whether it is.
         answers_pings: Whether it does.
         pings: How many came.
+        ping_bug: Raised by the next pings, if set.
         reading: Whether we read.
     """
 
@@ -42,6 +43,7 @@ class FakeLink:
         self.open = True
         self.answers_pings = True
         self.pings = 0
+        self.ping_bug: Exception | None = None
         self.reading = True
         self._listener = listener
         self._loop = asyncio.get_running_loop()
@@ -69,6 +71,8 @@ class FakeLink:
         self._loop.call_soon(self.flush)
 
     def ping(self) -> None:
+        if self.ping_bug is not None:
+            raise self.ping_bug
         self.pings += 1
         if self.answers_pings and self.open:
             self._loop.call_later(ROUND_TRIP_S, self._pong)

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kubectl_vmredir.model import (
     DeviceSelector,
@@ -42,7 +42,9 @@ class World:
     cluster: FakeCluster
     devices: FakeDevices
     dialer: ScriptedDialer
-    slept_s: list[float] = field(default_factory=lambda: [0.0])
+    background: asyncio.TaskGroup
+    """For what a test lets go on while it does something else."""
+    slept_s: list[float]
 
     async def bind(
         self,
@@ -99,9 +101,15 @@ class World:
 
 @asynccontextmanager
 async def a_world(
-    *vmis: VmiView, rules: Sequence[Rule] = RULES, devices: FakeDevices | None = None
+    *vmis: VmiView,
+    rules: Sequence[Rule] = RULES,
+    devices: FakeDevices | None = None,
+    shut_down_first: bool = True,
 ) -> AsyncIterator[World]:
-    """Start a service; it is shut down, and waits for nobody, at the end."""
+    """Start a service.
+
+    At its end it waits for nobody, unless it is not to be shut down before its context is left.
+    """
     cluster = FakeCluster(*(vmis or (running(),)))
     devices = devices or FakeDevices(device())
     dialer = ScriptedDialer()
@@ -117,8 +125,9 @@ async def a_world(
         suspend_clocks=lambda: (loop.time(), loop.time() + slept_s[0]),
     )
     try:
-        async with service:
-            yield World(service, cluster, devices, dialer, slept_s)
-            await service.shutdown(deadline_s=0)
+        async with asyncio.TaskGroup() as background, service:
+            yield World(service, cluster, devices, dialer, background, slept_s)
+            if shut_down_first:
+                await service.shutdown(deadline_s=0)
     finally:
         devices.end()

@@ -10,13 +10,16 @@ from typing import Any, Final
 _REAL_WAIT_S: Final = 1.0
 """How long to wait for the outside when no timer is set at all."""
 
+_START: Final = 1000.0
+_END: Final = _START + 3600.0
+
 
 class _JumpingSelector(selectors.DefaultSelector):
     """Never waits: if nothing is ready, the time that was to be waited has passed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = 1000.0
+        self.now = _START
         self.at_rest: list[asyncio.Future[None]] = []
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -30,6 +33,7 @@ class _JumpingSelector(selectors.DefaultSelector):
             self.at_rest = []
         else:
             self.now += timeout or 0.0
+            assert self.now < _END, "an hour has passed: what is waited for does not come"
         return ready
 
 

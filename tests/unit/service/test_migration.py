@@ -409,7 +409,7 @@ def test_recorded_migration_is_in_flight_from_its_announcement_to_its_end(name: 
     ref = traces.ref_of(steps)
     seen: list[MigrationPhase] = []
     tracker = MigrationTracker()
-    for at, _event, tracker in replay(steps):  # noqa: B007 - looked at below
+    for at, _event, tracker in replay(steps):
         flying = tracker.facts(ref).in_flight(at)
         if flying is not None and flying.phase not in seen:
             seen.append(flying.phase)
