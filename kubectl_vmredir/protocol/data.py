@@ -234,6 +234,9 @@ class BufferedBulkPacket:
         return cls(stream_id, length, endpoint, Status(status), data)
 
 
+DataPacket = ControlPacket | BulkPacket | IsoPacket | InterruptPacket | BufferedBulkPacket
+
+
 def read_transfer(packet_type: PacketType, head: bytes, caps: Cap) -> tuple[int, int]:
     """Return endpoint and length from the type-specific header of a data packet."""
     match packet_type:

@@ -39,13 +39,7 @@ from kubectl_vmredir.protocol.control import (
     StopInterruptReceiving,
     StopIsoStream,
 )
-from kubectl_vmredir.protocol.data import (
-    BufferedBulkPacket,
-    BulkPacket,
-    ControlPacket,
-    InterruptPacket,
-    IsoPacket,
-)
+from kubectl_vmredir.protocol.data import DataPacket
 from kubectl_vmredir.protocol.description import (
     DeviceConnect,
     EpInfo,
@@ -90,11 +84,7 @@ Packet = (
     | StartBulkReceiving
     | StopBulkReceiving
     | BulkReceivingStatus
-    | ControlPacket
-    | BulkPacket
-    | IsoPacket
-    | InterruptPacket
-    | BufferedBulkPacket
+    | DataPacket
 )
 
 PACKETS: Final[Mapping[PacketType, type[Packet]]] = MappingProxyType(

@@ -18,6 +18,7 @@ from kubectl_vmredir.protocol.data import (
     BufferedBulkPacket,
     BulkPacket,
     ControlPacket,
+    DataPacket,
     InterruptPacket,
     IsoPacket,
     read_transfer,
@@ -127,9 +128,7 @@ def test_endpoint_and_length_are_read_from_the_head(
     packet = data.draw(
         strategies.packets(sender, caps).filter(lambda each: each.type.is_data), label="packet"
     )
-    assert isinstance(
-        packet, ControlPacket | BulkPacket | IsoPacket | InterruptPacket | BufferedBulkPacket
-    )
+    assert isinstance(packet, DataPacket)
     head = packet.encode(caps)[:10]
 
     endpoint, length = read_transfer(packet.type, head, caps)

@@ -240,6 +240,23 @@ def test_faults_of_a_guest(data: bytes, fault: str, followed: bool) -> None:
         assert str(caught.value) == fault
 
 
+@pytest.mark.parametrize("followed", [False, True], ids=["alone", "followed"])
+def test_answer_of_endpoint_zero_in_without_its_data_is_a_fault(followed: bool) -> None:
+    data = header(100, 10) + bytes.fromhex("80 06 80 00 0001 0000 1200")
+
+    with pytest.raises(RemoteProtocolError, match="endpoint 0x80 with 0 of 18 bytes of data"):
+        tracker_after_hello(Side.HOST).feed(data + bytes(100 if followed else 0))
+
+
+def test_data_behind_a_narrow_bulk_header_is_not_taken_for_its_length() -> None:
+    tracker = SpanTracker(Side.HOST, own_caps=NO_CAPS)
+    tracker.feed(HELLO)
+    data = struct.pack("<III", 101, 8 + (1 << 16), 0) + bytes.fromhex("81 00 0000 00000000 0100")
+
+    with pytest.raises(RemoteProtocolError, match="with 65536 of 0 bytes of data"):
+        tracker.feed(data + bytes(100))
+
+
 @pytest.mark.parametrize(
     ("packet", "fault"),
     [
