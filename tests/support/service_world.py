@@ -63,6 +63,9 @@ class World:
             view.status for view in snapshot.redirections if view.status.id == redirection_id
         )
 
+    async def all(self) -> list[RedirectionStatus]:
+        return [view.status for view in (await self.service.snapshot()).redirections]
+
     async def state(self, redirection_id: RedirectionId) -> RedirectionState:
         return (await self.status(redirection_id)).state
 

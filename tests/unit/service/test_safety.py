@@ -518,7 +518,7 @@ async def test_signal_waits_a_minute_for_the_gate_and_then_says_what_it_would_br
     async with world.service.subscribe() as changes:
         await anext(changes)
         risks = await world.service.shutdown()
-        waits = []
+        waits: list[ClosingWaits] = []
         while len(waits) < 2:
             if isinstance(change := await anext(changes), ClosingWaits):
                 waits.append(change)
