@@ -42,6 +42,11 @@ class TimerClock:
         heapq.heappush(self._timers, timer)
         return timer
 
+    @property
+    def timers(self) -> int:
+        """How many callbacks are due some time."""
+        return sum(not timer.cancelled for timer in self._timers)
+
     def advance(self, seconds: float) -> None:
         """Let time pass, and call what became due on the way."""
         end = self._now + seconds

@@ -359,7 +359,7 @@ class UsbHost:
         goes on until nothing moves, or the guest has enough to read for now.
         """
         moved = True
-        while moved and not self._paused:
+        while moved:
             moved = False
             for endpoint, queue in self._transfers.queues.items():
                 while queue and not self._paused:

@@ -188,6 +188,17 @@ def test_new_configuration_is_described_before_it_is_confirmed(guest: Guest) -> 
     assert guest.ask(SetConfiguration(1)) == [*STICK_INFOS, ConfigurationStatus(OK, 1)]
 
 
+def test_new_configuration_ends_streams_without_a_word(guest: Guest) -> None:
+    guest.send(StartBulkReceiving(0, 512, BULK_IN, 5))
+    guest.pull()
+
+    assert guest.ask(SetConfiguration(0)) == [*EMPTY_INFOS, ConfigurationStatus(OK, 0)]
+    guest.ask(SetConfiguration(1))
+
+    command = guest.bulk_out(BULK_OUT, cbw(INQUIRY, 36))
+    assert [packet_id for packet_id, _ in guest.pull()] == [command]
+
+
 def test_unknown_configuration_is_an_error_and_changes_nothing(guest: Guest) -> None:
     assert guest.ask(SetConfiguration(2)) == [
         *STICK_INFOS,
@@ -365,6 +376,17 @@ def test_reset_cancels_what_is_under_way(stick: Stick) -> None:
     assert (packet.status, packet.length) == (Status.CANCELLED, 0)
 
 
+def test_closed_host_leaves_no_timer_behind(stick: Stick) -> None:
+    guest = ready(Guest(stick, latency_s=0.1))
+    guest.send(GET_DEVICE, 1)
+
+    guest.host.close()
+
+    assert guest.clock.timers == 0
+    guest.clock.advance(1)
+    assert guest.pull() == []
+
+
 # -- reset ------------------------------------------------------------------------------------
 
 
@@ -399,12 +421,15 @@ def test_reset_cancels_transfers_that_wait(guest: Guest) -> None:
 
 
 def test_reset_of_an_unused_device_changes_nothing() -> None:
-    guest = Guest(Keyboard("KEYS001"))
+    keyboard = Keyboard("KEYS001")
+    guest = Guest(keyboard)
     guest.connect()
+    keyboard.press(0x04)
 
     assert guest.ask(Reset()) == []
 
-    guest.ask(StartInterruptReceiving(INTERRUPT_IN))
+    guest.send(StartInterruptReceiving(INTERRUPT_IN))
+    assert len(guest.pull()) == 3, "status and two reports"
     assert guest.ask(Reset()) == [InterruptReceivingStatus(Status.STALL, INTERRUPT_IN)]
     assert guest.ask(Reset()) == []
 

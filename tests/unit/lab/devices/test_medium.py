@@ -37,6 +37,15 @@ def test_second_holder_is_told_the_process_of_the_first(image: Path) -> None:
     second.release()
 
 
+def test_process_is_told_right_after_one_with_a_longer_number(image: Path) -> None:
+    image.with_name("flash001.img.lock").write_text("4194304\n4194304\n")
+    first, second = ImageFile(image), ImageFile(image)
+
+    first.acquire()
+    assert second.acquire() == f"process {os.getpid()}"
+    first.release()
+
+
 def test_release_may_come_twice_and_before_anything(image: Path) -> None:
     medium = ImageFile(image)
     medium.release()
