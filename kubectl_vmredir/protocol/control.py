@@ -198,7 +198,7 @@ class StopInterruptReceiving(FixedBody):
 class InterruptReceivingStatus(FixedBody):
     """Answers start and stop; unsolicited with STALL if the polling broke.
 
-    With endpoint 0x80 QEMU reads and ignores it: the *poke* (design.md section 4, rule 4).
+    With endpoint 0x80 QEMU reads and ignores it: the *poke* (docs/usbredir.md).
     """
 
     type: ClassVar = PacketType.INTERRUPT_RECEIVING_STATUS

@@ -273,7 +273,7 @@ def _ep_info_wire(caps: Cap) -> struct.Struct:
 class FilterFilter:
     """The sender has a filter and may reject devices that it does not let in.
 
-    Never to be sent to a QEMU: it has no code for it and crashes (reference/poke.md).
+    Never to be sent to a QEMU: it has no code for it and crashes (docs/usbredir.md).
     """
 
     type: ClassVar = PacketType.FILTER_FILTER

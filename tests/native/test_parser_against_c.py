@@ -116,7 +116,7 @@ def test_our_hello_is_read(side: Side, ours: Hello, own_caps: Cap) -> None:
 
 
 @pytest.mark.parametrize(("sender", "packet_type", "caps"), EACH)
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(data=st.data())
 def test_each_type_both_ways(
     sender: Side, packet_type: PacketType, caps: Cap, data: st.DataObject

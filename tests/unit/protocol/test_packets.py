@@ -163,7 +163,7 @@ WIRE: list[tuple[Packet, Cap, str, str, str]] = [
     (IsoStreamStatus(Status.STALL, 0x83), NO_CAPS, "0e000000", "02000000", "04 83"),
     (StartInterruptReceiving(0x81), NO_CAPS, "0f000000", "01000000", "81"),
     (StopInterruptReceiving(0x81), NO_CAPS, "10000000", "01000000", "81"),
-    # The poke of reference/poke.md.
+    # The poke of docs/usbredir.md.
     (InterruptReceivingStatus(Status.SUCCESS, 0x80), NO_CAPS, "11000000", "02000000", "00 80"),
     (AllocBulkStreams(0x0004_0010, 16), NO_CAPS, "12000000", "08000000", "10000400 10000000"),
     (FreeBulkStreams(0x8000_0001), NO_CAPS, "13000000", "04000000", "01000080"),
