@@ -168,7 +168,7 @@ async def fake_handler(server: ApiServer, node: str = "node1") -> AsyncIterator[
     """Run a virt-handler, known to the API server as the one of a node."""
     handler = FakeHandler()
     listener = await asyncio.start_server(
-        handler.serve, "127.0.0.1", 0, ssl=handler_context(server), ssl_shutdown_timeout=0.2
+        handler.serve, "127.0.0.1", 0, ssl=handler_context(server), ssl_shutdown_timeout=WAIT_S
     )
     handler.port = listener.sockets[0].getsockname()[1]
     add_handler_pod(server, node, handler.port)
@@ -193,7 +193,7 @@ class RawClient:
         self._plain = plain
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="127.0.0.1")
-        self._buffer = b""
+        self._buffer = bytearray()
 
     async def handshake(self) -> None:
         """Do the handshake of TLS."""
@@ -219,15 +219,18 @@ class RawClient:
         """
         while len(self._buffer) < count:
             self._buffer += await self._more()
-        data, self._buffer = self._buffer[:count], self._buffer[count:]
+        data = bytes(self._buffer[:count])
+        del self._buffer[:count]
         return data
 
     async def head(self) -> str:
         """Return the head of an answer, without the empty line."""
         while b"\r\n\r\n" not in self._buffer:
             self._buffer += await self._more()
-        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
-        return head.decode()
+        end = self._buffer.index(b"\r\n\r\n")
+        head = self._buffer[:end].decode()
+        del self._buffer[: end + 4]
+        return head
 
     async def ending(self) -> str:
         """Read to the end and say what it was: close_notify, FIN or RST."""

@@ -11,7 +11,9 @@ import base64
 import os
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
+
+import aiofastnet
 
 from .pki import HANDLER_DNS
 from .status import Refusal, internal_error
@@ -49,8 +51,7 @@ class _Handshake(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self.received += data
@@ -96,7 +97,8 @@ async def dial(
     """
     loop = asyncio.get_running_loop()
     try:
-        transport, protocol = await loop.create_connection(
+        transport, protocol = await aiofastnet.create_connection(
+            loop,
             _Handshake,
             host,
             port,

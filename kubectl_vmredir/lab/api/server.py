@@ -9,6 +9,7 @@ import os
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, Self
 
+import aiofastnet
 from aiohttp import web
 
 from kubectl_vmredir.errors import LabError
@@ -160,7 +161,8 @@ class ApiServer:
             self._handle, handler_cancellation=True, access_log=None, auto_decompress=False
         )
         try:
-            self._listener = await loop.create_server(
+            self._listener = await aiofastnet.create_server(
+                loop,
                 self._http,
                 _LOOPBACK,
                 self._port,

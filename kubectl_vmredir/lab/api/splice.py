@@ -13,9 +13,7 @@ import struct
 from contextlib import suppress
 from typing import Final
 
-BUFFER_BYTES: Final = 1024 * 1024
-"""More than asyncio's TLS holds back at most (twice 256 KiB): at the end of a stream it reads
-into the buffer once, and drops the rest."""
+BUFFER_BYTES: Final = 256 * 1024
 
 LINGER_S: Final = 1.0
 """How long a client gets to see the end before its connection is forgotten."""
@@ -35,6 +33,9 @@ class Side(asyncio.BufferedProtocol):
         self.transport = transport
         self.lost = asyncio.Event()
         """Set when the connection is gone, whoever ended it."""
+        self.drained = asyncio.Event()
+        """Set while little waits to be written."""
+        self.drained.set()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self._other: Side | None = None
 
@@ -55,11 +56,13 @@ class Side(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         """Stop the other end: this one is slower."""
+        self.drained.clear()
         if self._other is not None and not self._other.lost.is_set():
             self._other.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Let the other end go on."""
+        self.drained.set()
         if self._other is not None and not self._other.lost.is_set():
             self._other.transport.resume_reading()
 
@@ -70,6 +73,7 @@ class Side(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end."""
         self.lost.set()
+        self.drained.set()
 
 
 async def join(client: Side, node: Side) -> None:
@@ -102,6 +106,8 @@ async def end(client: Side) -> None:
     read yet, the close_notify included. So a duplicate keeps the connection open for a moment
     after the transport is done with it.
     """
+    client.transport.set_write_buffer_limits(high=0)
+    await client.drained.wait()
     if (raw := _socket(client.transport)) is None:
         return
     with raw.dup() as kept, suppress(OSError, TimeoutError):

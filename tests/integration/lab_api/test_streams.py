@@ -91,6 +91,24 @@ async def test_what_the_node_sent_last_arrives_before_the_end(server: ApiServer)
         assert await connection.ending() == "close_notify"
 
 
+async def test_a_slow_client_gets_all_that_the_node_sent_before_its_end(
+    server: ApiServer,
+) -> None:
+    data = bytes(range(256)) * (16 << 12)
+    add_vmi(server, vmi())
+    async with fake_handler(server) as handler, raw_client(server) as connection:
+        await request(connection, server, USBREDIR, *UPGRADE)
+        node = await handler.stream()
+        for at in range(0, len(data), 1 << 20):
+            node.writer.write(data[at : at + (1 << 20)])
+        node.writer.close()
+        async with client(server) as http:  # some time goes by
+            await http.get("/healthz")
+
+        assert await connection.receive(len(data)) == data
+        assert await connection.ending() == "close_notify"
+
+
 async def test_a_client_that_sends_at_the_end_sees_it_all_the_same(server: ApiServer) -> None:
     add_vmi(server, vmi())
     async with fake_handler(server) as handler, raw_client(server) as connection:
