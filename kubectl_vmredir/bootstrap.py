@@ -176,7 +176,7 @@ async def _tell(
     from kubectl_vmredir.lab.devices.stick import Stick
     from kubectl_vmredir.service.service import Service
 
-    image = secrets.token_bytes(story.IMAGE_BYTES)
+    image = secrets.token_bytes(story.IMAGE_BYTES[backend])
     stick = Stick("FLASH001", image, read_only=True)
     async with Lab(folder, backend=backend) as lab, VirtualDevices([stick]) as devices:
         say(f"a lab of {len(lab.node_names)} nodes is up, with {backend} guests")

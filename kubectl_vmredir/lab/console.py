@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
     from kubectl_vmredir.lab.cluster import Lab
     from kubectl_vmredir.model import VmiRef
@@ -22,9 +23,13 @@ async def follow_console(lab: Lab, ref: VmiRef) -> AsyncIterator[bytes]:
     Each launcher of the VMI has a log. The guest is stopped on the source before it runs on the
     target, so a log is at its end when the next one has begun.
     """
+    logs: Sequence[Path] = ()
     number, offset = 0, 0
     while True:
-        logs = lab.console_log(ref)
+        vmi = lab.vmi(ref) or {}
+        # Folders of pods that ended stay, as those pods do.
+        if len(logs) < len(vmi.get("status", {}).get("activePods", {})):
+            logs = lab.console_log(ref)
         if number < len(logs):
             with logs[number].open("rb") as log:
                 log.seek(offset)

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 VM: Final = VmiRef("demo", "fedora")
 SLOT: Final = "flash"
-IMAGE_BYTES: Final = 4 << 20
+IMAGE_BYTES: Final = {"qemu": 4 << 20, "sim": 1 << 20}
+"""Size of the stick, by backend: a pass takes a second or less."""
 
 _STEP_LIMIT_S: Final = 120.0
 """How long one step of the story may take: boot, bind, migration, pass."""
