@@ -97,12 +97,17 @@ class UserConfigFiles:
             user.key_file,
         )
 
-    def read(self) -> tuple[str, CertificatePair | None]:
-        """Return bearer token and client certificate; blocks while it reads.
+    async def current(self) -> tuple[str, CertificatePair | None]:
+        """Return bearer token and client certificate.
 
         Raises:
             KubeconfigError: If a file cannot be read.
         """
+        if self.token_file or self.certificate_file or self.key_file:
+            return await asyncio.to_thread(self._read)
+        return self._read()
+
+    def _read(self) -> tuple[str, CertificatePair | None]:
         token = self.token
         if self.token_file is not None:
             token = _read(self.token_file, "tokenFile").decode(errors="replace").strip()
@@ -133,7 +138,7 @@ class StaticCredential:
 
     async def current(self) -> Credential:
         """See :meth:`CredentialSource.current`."""
-        token, certificate = await asyncio.to_thread(self._files.read)
+        token, certificate = await self._files.current()
         if token:
             return Credential(f"Bearer {token}", certificate)
         if self._username:
@@ -175,7 +180,7 @@ class ExecCredentials:
         return True
 
     async def _credential(self, found: ExecCredential) -> Credential:
-        _token, certificate = await asyncio.to_thread(self._files.read)
+        _token, certificate = await self._files.current()
         authorization = f"Bearer {found.token}" if found.token else ""
         return Credential(authorization, found.certificate or certificate)
 
@@ -197,18 +202,22 @@ class AuthProviderCredentials:
         async with self._lock:
             try:
                 async with asyncio.timeout(_AUTH_PROVIDER_TIMEOUT_S):
-                    return await asyncio.to_thread(self._load)
+                    authorization = await asyncio.to_thread(self._load)
             except TimeoutError as exc:
                 raise LoginRequired(
                     f"the auth-provider of user {self._name!r} does not answer"
                 ) from exc
+        _token, certificate = await self._files.current()
+        return Credential(authorization, certificate)
 
     def reject(self, credential: Credential) -> bool:
         """See :meth:`CredentialSource.reject`."""
         return False
 
-    def _load(self) -> Credential:
+    def _load(self) -> str:
         # Imported late: it takes a third of a second, and few need it.
+        import oauthlib.oauth2  # type: ignore[import-untyped]
+        import urllib3.exceptions
         from kubernetes.client import Configuration
         from kubernetes.config import ConfigException
         from kubernetes.config.kube_config import KubeConfigLoader
@@ -225,7 +234,13 @@ class AuthProviderCredentials:
         loaded = Configuration()
         try:
             loader.load_and_set(loaded)  # type: ignore[no-untyped-call]
-        except (ConfigException, OSError, ValueError) as exc:
+        except (
+            ConfigException,
+            oauthlib.oauth2.OAuth2Error,
+            urllib3.exceptions.HTTPError,
+            OSError,
+            ValueError,
+        ) as exc:
             raise LoginRequired(
                 f"the auth-provider of user {self._name!r} failed: {type(exc).__name__}",
                 hint=_AUTH_PROVIDER_HINT,
@@ -234,5 +249,4 @@ class AuthProviderCredentials:
             raise LoginRequired(
                 f"the auth-provider of user {self._name!r} gives no token", hint=_AUTH_PROVIDER_HINT
             )
-        _token, certificate = self._files.read()
-        return Credential(authorization, certificate)
+        return str(authorization)

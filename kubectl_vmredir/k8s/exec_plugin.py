@@ -51,7 +51,9 @@ class ExecCredential:
     expires: datetime | None
 
 
-async def run_exec_plugin(plugin: ExecPlugin, config: ClusterConfig) -> ExecCredential:
+async def run_exec_plugin(
+    plugin: ExecPlugin, config: ClusterConfig, *, timeout_s: float = _TIMEOUT_S
+) -> ExecCredential:
     """Run a plugin and return its credential; the process is gone when this returns.
 
     Raises:
@@ -72,10 +74,10 @@ async def run_exec_plugin(plugin: ExecPlugin, config: ClusterConfig) -> ExecCred
     info = json.dumps(_exec_info(plugin, config))
     environ = {**os.environ, **plugin.env, "KUBERNETES_EXEC_INFO": info}
     try:
-        status, output, complaint = await _run(command, environ)
+        status, output, complaint = await _run(command, environ, timeout_s)
     except TimeoutError as exc:
         raise LoginRequired(
-            f"the credential plugin {shown} did not finish in {_TIMEOUT_S:.0f} s",
+            f"the credential plugin {shown} did not finish in {timeout_s:g} s",
             hint=f"It may wait for you to log in; try it by hand: {shown}",
         ) from exc
     except OSError as exc:
@@ -107,7 +109,9 @@ def _exec_info(plugin: ExecPlugin, config: ClusterConfig) -> JsonObject:
     return {"apiVersion": plugin.api_version, "kind": "ExecCredential", "spec": spec}
 
 
-async def _run(command: list[str], environ: Mapping[str, str]) -> tuple[int, bytes, bytes]:
+async def _run(
+    command: list[str], environ: Mapping[str, str], timeout_s: float
+) -> tuple[int, bytes, bytes]:
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
@@ -119,7 +123,7 @@ async def _run(command: list[str], environ: Mapping[str, str]) -> tuple[int, byt
     assert process.stdout is not None
     assert process.stderr is not None
     try:
-        async with asyncio.timeout(_TIMEOUT_S), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as group:
             output = group.create_task(_read(process.stdout), name="exec-plugin-stdout")
             complaint = group.create_task(_read(process.stderr), name="exec-plugin-stderr")
             status = await process.wait()

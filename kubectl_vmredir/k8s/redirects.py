@@ -25,8 +25,9 @@ def follow(url: str, location: str) -> str:
     Raises:
         RedirectRefused: If it leads elsewhere.
     """
-    target = urljoin(url, location)
+    target = location
     try:
+        target = urljoin(url, location)
         same = _origin(urlsplit(target)) == _origin(urlsplit(url))
     except ValueError:
         same = False

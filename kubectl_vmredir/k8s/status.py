@@ -151,8 +151,9 @@ def unreachable(exc: Exception, server: str) -> ClusterError:
             case TimeoutError() | httpx.TimeoutException():
                 return ClusterUnreachable(f"{server} does not answer in time")
             case ssl.SSLError():
+                reason = getattr(cause, "reason", None) or str(cause)
                 return ClusterUnreachable(
-                    f"no TLS with {server}: {printable(cause.reason or str(cause))}",
+                    f"no TLS with {server}: {printable(reason)}",
                     hint="Something on the way is not the API server, or refuses our certificate.",
                 )
             case OSError():
@@ -166,8 +167,9 @@ def unreachable(exc: Exception, server: str) -> ClusterError:
 
 def certificate_rejected(exc: ssl.SSLCertVerificationError, server: str) -> CertificateRejected:
     """Return the error for a certificate that does not pass."""
+    reason = getattr(exc, "verify_message", None) or str(exc)
     return CertificateRejected(
-        f"the certificate of {server} is not trusted: {printable(exc.verify_message)}",
+        f"the certificate of {server} is not trusted: {printable(reason)}",
         hint=(
             "Check certificate-authority-data (and tls-server-name) of the cluster in the "
             "kubeconfig.\nDo not go on unless you know why: somebody may be listening."

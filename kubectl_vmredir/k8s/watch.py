@@ -87,12 +87,13 @@ async def watch(
                             yield known.changed(kind, item)
         except StatusError as error:
             if error.status == httpx.codes.GONE:
-                logger.debug("the watch of %s has to list again", path)
+                version = ""
             elif error.retryable:
                 trouble = error
+                if opened_at is not None:  # an ERROR event: what it has cost nobody knows
+                    version = ""
             else:
                 raise
-            version = ""
         except (httpx.HTTPError, OSError) as exc:
             trouble = unreachable(exc, transport.config.server)
         except ClusterError as error:

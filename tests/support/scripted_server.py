@@ -23,6 +23,8 @@ PING: Final = 0x9
 PONG: Final = 0xA
 
 _GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+_LATE_ACCEPT_ROUNDS: Final = 4
+"""Rounds of the event loop until a connection that was just accepted is known to us."""
 _LINGER_0: Final = struct.pack("ii", 1, 0)
 
 Script = Callable[["Exchange"], Awaitable[None]]
@@ -198,7 +200,9 @@ class ScriptedServer:
         self.requests: list[Exchange] = []
         self._context = context
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._exit_stack = contextlib.AsyncExitStack()
+        self._group: asyncio.TaskGroup | None = None
+        self._connections: list[tuple[asyncio.Task[None], asyncio.StreamWriter]] = []
 
     @property
     def port(self) -> int:
@@ -214,7 +218,8 @@ class ScriptedServer:
         return f"{'https' if self._context else 'http'}://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", ssl=self._context)
+        self._group = await self._exit_stack.enter_async_context(asyncio.TaskGroup())
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", ssl=self._context)
         return self
 
     async def __aexit__(
@@ -225,15 +230,18 @@ class ScriptedServer:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        for task in self._tasks:
+        for _ in range(_LATE_ACCEPT_ROUNDS):
+            await asyncio.sleep(0)
+        for task, writer in self._connections:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+            writer.transport.abort()
+        await self._exit_stack.__aexit__(None, None, None)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert self._group is not None
+        self._connections.append((self._group.create_task(self._serve(reader, writer)), writer))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         try:
             while True:
                 exchange = Exchange(reader, writer)
@@ -244,7 +252,6 @@ class ScriptedServer:
         except (asyncio.IncompleteReadError, OSError):
             pass  # the client went away in mid-script
         finally:
-            self._tasks.discard(task)
             writer.transport.abort()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
