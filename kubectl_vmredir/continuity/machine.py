@@ -123,6 +123,7 @@ _HOLDING = State.HOLDING
 _LIVE = State.LIVE
 _DEAD = (State.CUT, State.BROKEN)
 _DEVICELESS = (State.LOST, State.DETACHED)
+_UNPLUGGED = (State.GREETING, State.SETTLING)
 _BULK = PacketType.BULK_PACKET
 _ISO = PacketType.ISO_PACKET
 _INTERRUPT = PacketType.INTERRUPT_PACKET
@@ -134,6 +135,7 @@ _HARMLESS = frozenset(
         PacketType.STOP_ISO_STREAM,
         PacketType.STOP_INTERRUPT_RECEIVING,
         PacketType.STOP_BULK_RECEIVING,
+        PacketType.FREE_BULK_STREAMS,
         PacketType.FILTER_FILTER,
     }
 )
@@ -258,11 +260,11 @@ class ContinuityMachine:
     def _end_host(self) -> None:
         self._host_ended = True
         self._device.forget()
-        if self._from_host.done < self._host_end:
+        if self._state is not State.BROKEN and self._from_host.done < self._host_end:
             self._cut("the usb-host ended within a packet")
-        elif self._attached and self._state is _LIVE:
+        elif self._state is _LIVE and self._attached:
             self._lose_device()
-        elif self._state in (State.GREETING, State.SETTLING, State.LIVE):
+        elif self._state in _UNPLUGGED or self._state is _LIVE:
             self._enter(State.DETACHED)  # there is nothing to give it any more
         self._fence.abandon()
         self._settle()
@@ -276,26 +278,18 @@ class ContinuityMachine:
         self._enter(State.LOST)
 
     def _detach(self) -> None:
-        match self._state:
-            case State.LIVE | State.LOST if self._attached:
-                if self._state is _LIVE:
-                    self._undo()
-                self._attached = False
-                self._detaching = True
-                self._detach_at = self._host_end
-                self._enter(State.DETACHED)
-                self._send_disconnect()
-                return
-            case State.LIVE:
-                self._undo()
-                self._enter(State.DETACHED)
-            case State.GREETING | State.SETTLING:
-                self._enter(State.DETACHED)
-            case _ if self._detaching:
-                return
-            case _:
-                pass  # there is nothing to take from it, or no way to say so
-        self._effects.append(DeviceDetached())
+        takes = self._attached and self._state in (State.LIVE, State.LOST)
+        if self._state is _LIVE:
+            self._undo()
+        if takes or self._state is _LIVE or self._state in _UNPLUGGED:
+            self._enter(State.DETACHED)
+        if takes:
+            self._attached = False
+            self._detaching = True
+            self._detach_at = self._host_end
+            self._send_disconnect()
+        elif not self._detaching:
+            self._effects.append(DeviceDetached())
 
     def _send_disconnect(self) -> None:
         """Unplug the device from the guest, as soon as no packet is half sent."""

@@ -233,6 +233,7 @@ class ModelGuest:
                 self._ask(GetConfiguration(), packet_id)
             case 2 if quiet:
                 self._ask(SetAltSetting(1, 0 if self.alternate else 1), packet_id)
+                self.alternate = False  # a driver uses no endpoint until it has the answer
             case 3:
                 self._ask(GetAltSetting(1), packet_id)
             case 4:
