@@ -65,6 +65,7 @@ class Lab:
         api: The API server; None with ``split``.
         client: Talks to the API server as ``admin``.
         backend: What its guests are.
+        cache: All objects, as ``admin`` sees them.
         faults: What nodes do wrong.
     """
 
@@ -95,6 +96,7 @@ class Lab:
         self.kubeconfig = self._kubeconfigs.people
         self.api: ApiServer | None = None
         self.client: KubeClient
+        self.cache: Cache
         self.faults: Trouble
 
     async def __aenter__(self) -> Self:
@@ -125,12 +127,12 @@ class Lab:
             self._server = self.api.url
         self.client = await enter(self.endpoint(self.kubeconfig, ADMIN).client())
         self._group = await enter(asyncio.TaskGroup())
-        self._cache = Cache(self.client, {collection: {} for collection in Collection})
-        watching = self._group.create_task(self._cache.run(), name="lab-cache")
+        self.cache = Cache(self.client, {collection: {} for collection in Collection})
+        watching = self._group.create_task(self.cache.run(), name="lab-cache")
         self._stack.callback(watching.cancel)
         self._stack.push_async_callback(self._stop_all)
-        self.faults = Trouble(self.client, self._cache)
-        await self._cache.listed()
+        self.faults = Trouble(self.client, self.cache)
+        await self.cache.listed()
         await self.start_controllers()
         for name in self.node_names:
             await self.start_node(name)
@@ -252,11 +254,7 @@ class Lab:
 
     def vmi(self, ref: VmiRef) -> JsonObject | None:
         """Return a VMI as it is now; None if there is none."""
-        return self._cache.get(Collection.VMIS, ref.namespace, ref.name)
-
-    def by_uid(self, uid: str) -> JsonObject | None:
-        """Return an object of whatever kind as it is now; None if there is none."""
-        return self._cache.by_uid(uid)
+        return self.cache.get(Collection.VMIS, ref.namespace, ref.name)
 
     async def wait_vmi(self, ref: VmiRef, condition: Callable[[JsonObject], object]) -> JsonObject:
         """Wait until something is so for a VMI, and return it."""
@@ -317,8 +315,8 @@ class Lab:
                 "spec": spec,
             },
         )
-        self._cache.learn(Collection.VMIMS, vmim)
-        return Move(self.client, self._cache, vmim)
+        self.cache.learn(Collection.VMIMS, vmim)
+        return Move(self.client, self.cache, vmim)
 
     async def crash(self, ref: VmiRef, field: str) -> None:
         """Kill the guest of a migration: that of ``sourcePod`` or of ``targetPod``."""
@@ -332,11 +330,9 @@ class Lab:
     # -- waiting ------------------------------------------------------------------------------
 
     def _is_up(self) -> bool:
-        known = [self._cache.get(Collection.NODES, "", name) for name in self.node_names]
+        known = [self.cache.get(Collection.NODES, "", name) for name in self.node_names]
         handlers = [
-            self._cache.get(
-                Collection.PODS, objects.KUBEVIRT_NAMESPACE, f"{objects.HANDLER}-{name}"
-            )
+            self.cache.get(Collection.PODS, objects.KUBEVIRT_NAMESPACE, f"{objects.HANDLER}-{name}")
             for name in self.node_names
         ]
         return all(obj is not None and objects.is_ready(obj) for obj in (*known, *handlers))
@@ -349,7 +345,7 @@ class Lab:
         """
         try:
             async with asyncio.timeout(WAIT_TIMEOUT_S):
-                return await self._cache.until(find)
+                return await self.cache.until(find)
         except TimeoutError as exc:
             raise LabError(f"it is not true in time that {what}") from exc
 

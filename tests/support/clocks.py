@@ -12,7 +12,7 @@ class ManualClock:
     def __init__(self) -> None:
         self._now = datetime(2026, 11, 23, 12, tzinfo=UTC)
         self._sleepers: list[tuple[datetime, asyncio.Event]] = []
-        self._asleep = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def now(self) -> datetime:
         return self._now
@@ -21,13 +21,30 @@ class ManualClock:
         if delay_s <= 0:
             return
         woken = asyncio.Event()
-        self._sleepers.append((self._now + timedelta(seconds=delay_s), woken))
-        self._asleep.set()
-        await woken.wait()
+        sleeper = (self._now + timedelta(seconds=delay_s), woken)
+        self._sleepers.append(sleeper)
+        self._changed.set()
+        try:
+            await woken.wait()
+        finally:
+            if sleeper in self._sleepers:
+                self._sleepers.remove(sleeper)
 
     def advance(self, delay_s: float) -> None:
         self._now += timedelta(seconds=delay_s)
-        due = [woken for at, woken in self._sleepers if at <= self._now]
-        self._sleepers = [entry for entry in self._sleepers if entry[0] > self._now]
-        for woken in due:
-            woken.set()
+        for at, woken in self._sleepers:
+            if at <= self._now:
+                woken.set()
+        self._sleepers = [sleeper for sleeper in self._sleepers if sleeper[0] > self._now]
+
+    @property
+    def sleeps_s(self) -> list[float]:
+        """How long those who sleep still have to, in seconds."""
+        return [round((at - self._now).total_seconds(), 6) for at, _ in self._sleepers]
+
+    async def asleep_for(self, delay_s: float) -> None:
+        """Wait until somebody sleeps for exactly so long."""
+        async with asyncio.timeout(10):
+            while round(delay_s, 6) not in self.sleeps_s:
+                self._changed.clear()
+                await self._changed.wait()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from kubectl_vmredir.errors import MigrationFailed
+from kubectl_vmredir.errors import LabError, MigrationFailed
 from kubectl_vmredir.lab import objects, timeline
 from kubectl_vmredir.lab.faults import Fault
 from kubectl_vmredir.lab.guests.domain import MigrationPhase
@@ -45,12 +46,7 @@ class _Departure:
     async def run(self) -> bool:
         migration = self._migration
         await migration.meet()
-        if not await migration.tell(Step.STARTED, timeline.started):
-            return False
-        await migration.until(
-            lambda: self._is_called_off() or migration.state.get("targetNodeDomainDetected")
-        )
-        failure = await self._copy()
+        failure = await race(self._move(), self._source_ended())
         if failure is not None:
             await self._report(failure)
             return False
@@ -64,9 +60,13 @@ class _Departure:
             await self._acknowledge()
         return True
 
-    async def _copy(self) -> MigrationFailed | None:
+    async def _move(self) -> MigrationFailed | None:
         """Move the guest's state to the target; return why it could not be done, if so."""
         migration = self._migration
+        await migration.tell(Step.STARTED, timeline.started)
+        await migration.until(
+            lambda: self._is_called_off() or migration.state.get("targetNodeDomainDetected")
+        )
         await migration.until(
             lambda: self._is_called_off() or migration.may_begin(Step.PRE_SWITCHOVER)
         )
@@ -85,11 +85,15 @@ class _Departure:
                 canceller.cancel()
         return None
 
+    async def _source_ended(self) -> MigrationFailed | None:
+        return MigrationFailed(f"the source's guest ended: {await self._domain.wait_ended()}")
+
     async def _cancel_when_asked(self) -> None:
         await self._migration.until(
             lambda: self._migration.abort_requested or self._migration.vmi is None
         )
-        await self._domain.cancel_migration()
+        with suppress(LabError):  # the guest died just now: the migration fails by itself
+            await self._domain.cancel_migration()
         self._cancelled.set()
 
     async def _on_phase(self, phase: MigrationPhase) -> None:

@@ -34,7 +34,7 @@ class Migration:
 
         The watch of migrations may be behind that of VMIs, and nobody may run past a hold.
         """
-        await self._means.cache.look_around(Collection.VMIMS)
+        await self._means.writer.look_around(Collection.VMIMS)
 
     @property
     def vmi(self) -> JsonObject | None:

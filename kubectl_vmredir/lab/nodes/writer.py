@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kubectl_vmredir.errors import ClusterError
 from kubectl_vmredir.k8s.backoff import exponential_backoff
@@ -12,7 +12,7 @@ from kubectl_vmredir.lab import objects
 from kubectl_vmredir.lab.cache import CONFLICT, NOT_FOUND
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from kubectl_vmredir.k8s.client import KubeClient
     from kubectl_vmredir.k8s.objects import JsonObject
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from kubectl_vmredir.lab.objects import Collection
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 class Writer:
@@ -61,8 +63,8 @@ class Writer:
         """
         path = collection.path(obj)
         where = f"{path}/{subresource}" if subresource else path
-        delays = exponential_backoff()
-        while True:
+
+        async def attempt() -> bool | None:
             seen = self._cache.get(collection, objects.namespace(obj), objects.name(obj))
             if seen is None or objects.uid(seen) != objects.uid(obj):
                 return False
@@ -72,33 +74,52 @@ class Writer:
             version = {"resourceVersion": objects.version(seen)}
             body = {**wanted, "metadata": {**wanted.get("metadata", {}), **version}}
             try:
-                try:
-                    self._cache.learn(collection, await self._client.patch(where, body))
-                except StatusError as error:
-                    if error.status not in (CONFLICT, NOT_FOUND):
-                        raise
-                    await self._cache.look(collection, seen)
-                else:
-                    return True
-            except ClusterError as error:
-                await self._pause(error, next(delays))
+                self._cache.learn(collection, await self._client.patch(where, body))
+            except StatusError as error:
+                if error.status not in (CONFLICT, NOT_FOUND):
+                    raise
+                await self._cache.look(collection, seen)
+                return None
+            return True
+
+        changed = None
+        while changed is None:
+            changed = await self._insist(attempt)
+        return changed
 
     async def delete_now(self, collection: Collection, obj: JsonObject) -> None:
-        """Delete an object that has ended, without grace."""
+        """Delete an object that has ended, without grace.
+
+        Raises:
+            ClusterError: If trying again cannot help.
+        """
         options = {"gracePeriodSeconds": 0, "preconditions": {"uid": objects.uid(obj)}}
+
+        async def attempt() -> None:
+            try:
+                await self._client.delete(collection.path(obj), options=options)
+            except StatusError as error:
+                if error.status not in (CONFLICT, NOT_FOUND):
+                    raise
+
+        await self._insist(attempt)
+
+    async def look_around(self, collection: Collection) -> None:
+        """Let the cache learn all objects of a collection, whatever its watch has told.
+
+        Raises:
+            ClusterError: If trying again cannot help.
+        """
+        await self._insist(lambda: self._cache.look_around(collection))
+
+    async def _insist(self, attempt: Callable[[], Awaitable[Result]]) -> Result:
         delays = exponential_backoff()
         while True:
             try:
-                await self._client.delete(collection.path(obj), options=options)
+                return await attempt()
             except ClusterError as error:
-                if isinstance(error, StatusError) and error.status in (CONFLICT, NOT_FOUND):
-                    return
-                await self._pause(error, next(delays))
-            else:
-                return
-
-    async def _pause(self, error: ClusterError, delay_s: float) -> None:
-        if not error.retryable:
-            raise error
-        logger.warning("%s; trying again in %.1f s", error, delay_s)
-        await self._clock.sleep(delay_s)
+                if not error.retryable:
+                    raise
+                delay_s = next(delays)
+                logger.warning("%s; trying again in %.1f s", error, delay_s)
+                await self._clock.sleep(delay_s)

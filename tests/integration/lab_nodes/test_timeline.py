@@ -41,7 +41,7 @@ async def wait_settled(lab: Lab, uid: str) -> None:
         )
 
     def released() -> bool:
-        vmim = lab.by_uid(uid)
+        vmim = lab.cache.by_uid(uid)
         return vmim is None or not objects.finalizers(vmim)
 
     await lab.until(lambda: nothing_due() and released(), f"migration {uid} is settled")
