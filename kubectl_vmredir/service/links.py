@@ -110,8 +110,11 @@ class LinkEndpoint:
         self._early_end: tuple[Boundary, VmRedirError] | None = None
 
     def opened(self, link: Link, now: float) -> None:
-        """Take over the link that the dialer gave; what came before comes now."""
+        """Take over the link that the dialer gave."""
         self.link, self.opened_at = link, now
+
+    def catch_up(self) -> None:
+        """Tell the owner what came before the dialer gave the link."""
         if self._held:
             self._greet()
         if self._early_end is not None:

@@ -153,7 +153,7 @@ class Service:
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
+    ) -> None:
         if not self._closing:
             await self.shutdown()
         for task in self._background:
@@ -161,7 +161,8 @@ class Service:
         self._supervisor.cancel()
         self._watcher.cancel()
         self._publisher.close()
-        return await self._stack.__aexit__(exc_type, exc, traceback)
+        # The groups need not know what ended the body: they would wrap it.
+        await self._stack.__aexit__(None, None, None)
 
     # -- the service interface --------------------------------------------------------------
 

@@ -271,12 +271,13 @@ class DeviceSession:
         endpoint = LinkEndpoint(self, to)
         link = await dialer.dial(to.vmi, endpoint)
         # No await from here on: a link that is open has an owner.
+        endpoint.opened(link, self._loop.time())
         self.endpoint = endpoint
         self.rejected = False
         self.first_sent_at = self.round_trip_s = None
         if not self.lost:
             self._feed(LinkOpened())
-        endpoint.opened(link, self._loop.time())
+        endpoint.catch_up()
 
     def _feed(self, event: Event) -> None:
         """Have the machine decide on an event, and do what it says.

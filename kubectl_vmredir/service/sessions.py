@@ -56,10 +56,11 @@ class DeviceSessions:
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
+    ) -> None:
         self._finisher.cancel()
         try:
-            return await self._stack.__aexit__(exc_type, exc, traceback)
+            # The group need not know what ended the body: it would wrap it.
+            await self._stack.__aexit__(None, None, None)
         finally:
             for session in self._sessions.values():
                 if session.endpoint is not None:

@@ -116,7 +116,9 @@ class ClusterWatcher:
         bug = await contained(self._watch(ref, watch), name=f"watching-{ref}")
         if bug is not None:
             logger.error("the watch of %s has a bug", ref, exc_info=bug)
-            self._take(ref, watch, WatchLost(VmRedirError(f"internal error: {bug}")))
+            self._take(
+                ref, watch, WatchLost(VmRedirError(f"internal error: {bug.exceptions[0]!r}"))
+            )
 
     async def _watch(self, ref: VmiRef, watch: _Watch) -> None:
         delays = self._backoff()

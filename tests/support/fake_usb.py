@@ -37,6 +37,7 @@ class FakeUsbHost:
         requests: What came on the control socket.
         released: Whether the data socket was closed, so that the device was given back.
         deaf: Whether it answers nothing any more.
+        stubborn: Whether it goes on when it is asked to end.
     """
 
     def __init__(self) -> None:
@@ -44,6 +45,7 @@ class FakeUsbHost:
         self.requests: list[object] = []
         self.released = False
         self.deaf = False
+        self.stubborn = False
         self._loop = asyncio.get_running_loop()
         self._data, data = socket.socketpair()
         self._control, control = socket.socketpair()
@@ -74,6 +76,14 @@ class FakeUsbHost:
         """Send anything as if it were usbredir."""
         self._data.sendall(data)
 
+    def stop_reading(self) -> None:
+        """Leave what comes in the socket."""
+        self._loop.remove_reader(self._data)
+
+    def go_on_reading(self) -> None:
+        """Undo :meth:`stop_reading`."""
+        self._loop.add_reader(self._data, self._read_data)
+
     def end(self) -> None:
         """End as a process does."""
         if self._open:
@@ -89,7 +99,9 @@ class FakeUsbHost:
                 self.flush()
         else:
             self.released = True
-            self.end()
+            self._loop.remove_reader(self._data)
+            if not self.stubborn:
+                self.end()
 
     def _read_control(self) -> None:
         if data := self._control.recv(65536):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,10 +26,13 @@ class FakeLink:
         vmi: Where it leads.
         guest: The QEMU at the far end; None for one that says nothing.
         received: What came from us.
+        messages: How many times something came.
         closes: How often we closed it.
         open: Whether it is.
         answers_pings: Whether it does.
         pings: How many came.
+        close_hangs: Whether a close never ends by itself.
+        while_sending: Called back while we send.
         ping_bug: Raised by the next pings, if set.
         reading: Whether we read.
     """
@@ -39,7 +43,10 @@ class FakeLink:
         self.vmi = vmi
         self.guest = guest
         self.received = bytearray()
+        self.messages = 0
         self.closes = 0
+        self.close_hangs = False
+        self.while_sending: Callable[[], None] | None = None
         self.open = True
         self.answers_pings = True
         self.pings = 0
@@ -59,6 +66,9 @@ class FakeLink:
         if not self.open:
             return
         self.received += data
+        self.messages += 1
+        if self.while_sending is not None:
+            self.while_sending()
         if self.guest is not None:
             self.guest.receive(bytes(data))
             self._loop.call_soon(self.flush)
@@ -79,6 +89,8 @@ class FakeLink:
 
     async def close(self) -> None:
         self.closes += 1
+        if self.close_hangs:
+            await asyncio.Event().wait()
         self.end(StreamLost("closed by us"))
 
     # -- the far end ------------------------------------------------------------------------

@@ -127,10 +127,14 @@ async def a_world(
         wall_clock=loop.time,
         suspend_clocks=lambda: (loop.time(), loop.time() + slept_s[0]),
     )
+    background = asyncio.TaskGroup()
+    await background.__aenter__()
     try:
-        async with asyncio.TaskGroup() as background, service:
+        async with service:
             yield World(service, cluster, devices, dialer, background, slept_s)
             if shut_down_first:
                 await service.shutdown(deadline_s=0)
     finally:
         devices.end()
+        # Not `async with`, which would wrap what a test raises.
+        await background.__aexit__(None, None, None)

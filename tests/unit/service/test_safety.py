@@ -585,6 +585,15 @@ async def test_leaving_the_context_waits_for_the_gate_and_then_ends_all_the_same
     assert world.devices.hosts[0].released
 
 
+async def test_error_in_the_context_comes_out_of_it_as_it_is() -> None:
+    with pytest.raises(ClusterUnreachable, match="the API server is away"):
+        async with a_world(shut_down_first=False) as world:
+            await world.bind()
+            raise ClusterUnreachable("the API server is away")
+
+    assert world.devices.hosts[0].released
+
+
 async def test_shutdown_ends_an_unbind_that_waits_with_it(world: World) -> None:
     await world.bind()
     migration = world.migration()

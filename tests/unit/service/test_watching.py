@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from kubectl_vmredir.errors import Forbidden
+from kubectl_vmredir.model import VmiRef
+from kubectl_vmredir.service.bell import Bell
+from kubectl_vmredir.service.ports import ClusterEvent
+from kubectl_vmredir.service.watching import ClusterWatcher
+from tests.support.fake_cluster import FakeCluster, running
+from tests.support.service_world import FEDORA, RETRY_S, steady_backoff
+from tests.support.virtual_clock import after, at_rest
+
+
+@asynccontextmanager
+async def a_watcher(cluster: FakeCluster) -> AsyncIterator[ClusterWatcher]:
+    async with asyncio.TaskGroup() as group:
+        watcher = ClusterWatcher(cluster, group, backoff=steady_backoff)
+        yield watcher
+        watcher.cancel()
+
+
+async def test_vmi_is_watched_while_somebody_follows_it() -> None:
+    cluster = FakeCluster(running())
+    async with a_watcher(cluster) as watcher:
+        with watcher.follow(FEDORA, Bell()):
+            with watcher.follow(FEDORA, Bell()):
+                await at_rest()
+                assert watcher.facts(FEDORA).vmi == running()
+            assert cluster.watches == 1
+            assert watcher.facts(FEDORA).vmi == running()
+
+        assert watcher.facts(FEDORA).vmi is None
+        assert watcher.restorations(FEDORA) == 0
+
+
+async def test_bells_of_one_vmi_are_rung_and_no_others() -> None:
+    loop = asyncio.get_running_loop()
+    cluster = FakeCluster(running(), running("win11"))
+    bell, other = Bell(), Bell()
+    async with a_watcher(cluster) as watcher:
+        with watcher.follow(FEDORA, bell), watcher.follow(VmiRef("demo", "win11"), other):
+            await at_rest()
+            for idle in (bell, other):
+                await idle.wait(loop.time())
+            begun = loop.time()
+
+            watcher.ring(FEDORA)
+            watcher.ring(VmiRef("demo", "nobody"))
+
+            await bell.wait(begun + 1)
+            assert loop.time() == begun
+            await other.wait(begun + 1)
+            assert loop.time() == begun + 1
+
+
+async def test_watch_that_breaks_for_good_is_begun_again_after_a_while() -> None:
+    cluster = FakeCluster(running())
+    async with a_watcher(cluster) as watcher:
+        with watcher.follow(FEDORA, Bell()):
+            await at_rest()
+            cluster.break_watch(Forbidden("no more"))
+            await at_rest()
+            assert watcher.facts(FEDORA).doubt == "no more"
+            assert watcher.facts(FEDORA).certain_at is None
+
+            await after(RETRY_S)
+
+            assert watcher.facts(FEDORA).certain(asyncio.get_running_loop().time() + 1)
+            assert watcher.restorations(FEDORA) == 2
+
+
+async def test_watch_with_a_bug_leaves_its_vm_unknown_and_says_so() -> None:
+    class Broken(FakeCluster):
+        def watch(
+            self, namespace: str, vmi: str | None = None
+        ) -> AbstractAsyncContextManager[AsyncIterator[ClusterEvent]]:
+            raise ZeroDivisionError("a bug")
+
+    async with a_watcher(Broken()) as watcher:
+        with watcher.follow(FEDORA, Bell()):
+            await at_rest()
+
+            assert watcher.facts(FEDORA).certain_at is None
+            assert watcher.facts(FEDORA).doubt == "internal error: ZeroDivisionError('a bug')"
+
+
+async def test_watch_that_just_ends_is_begun_again() -> None:
+    class Short(FakeCluster):
+        @asynccontextmanager
+        async def watch(
+            self, namespace: str, vmi: str | None = None
+        ) -> AsyncIterator[AsyncIterator[ClusterEvent]]:
+            self.watches += 1
+
+            async def nothing() -> AsyncIterator[ClusterEvent]:
+                for event in ():
+                    yield event
+
+            yield nothing()
+
+    cluster = Short()
+    async with a_watcher(cluster) as watcher:
+        with watcher.follow(FEDORA, Bell()):
+            await after(2 * RETRY_S + 0.01)
+
+            assert cluster.watches == 3
+            assert watcher.facts(FEDORA).doubt == "the watch ended"
