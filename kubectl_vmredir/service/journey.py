@@ -69,4 +69,4 @@ def has_moved(to: Destination, facts: VmiFacts) -> bool:
     """Return whether the VM is no longer where a link was dialed to."""
     if facts.vmi is None or facts.vmi.uid != to.uid:
         return False
-    return facts.vmi.node != to.node or facts.successes > to.successes
+    return facts.vmi.node not in ("", to.node) or facts.successes > to.successes

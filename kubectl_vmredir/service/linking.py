@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final
 
-from kubectl_vmredir.errors import NoUsbSlots, RemoteProtocolError, SlotsFull, VmRedirError
+from kubectl_vmredir.errors import (
+    ClusterError,
+    NoUsbSlots,
+    RemoteProtocolError,
+    SlotsFull,
+    VmRedirError,
+)
 from kubectl_vmredir.model import RedirectionState
 from kubectl_vmredir.service.gate import Act, Wait
 from kubectl_vmredir.service.interface import Trouble
@@ -23,6 +30,11 @@ if TYPE_CHECKING:
     from kubectl_vmredir.service.redirection import Surroundings, Wish
     from kubectl_vmredir.service.session import DeviceSession
     from kubectl_vmredir.service.story import Story
+
+logger = logging.getLogger(__name__)
+
+CONFIRM_TIMEOUT_S: Final = 5.0
+"""How long the cluster may take to say how a VM is that is to be dialed again."""
 
 STABLE_AFTER_S: Final = 30.0
 """A link that lasted this long has earned a fresh backoff; a shorter one has not."""
@@ -57,6 +69,7 @@ class LinkKeeper:
         self._loop = asyncio.get_running_loop()
         self._health: LinkHealth | None = None
         self._noted_end: LinkEnd | None = None
+        self._explained_end: LinkEnd | None = None
         self._ghost_told: LinkEnd | None = None
         self._ever_attached = False
         self._delays = around.backoff()
@@ -156,8 +169,32 @@ class LinkKeeper:
         free_at = self._order.free_at(slot, now)
         if free_at is None or now < free_at:
             return self._unlinked(facts, "waiting for the slots before this one", free_at)
+        if not await self._loss_explained(facts):
+            self._not_before = self._loop.time() + next(self._delays)
+            reason = "waiting for the cluster to tell what happened"
+            return self._unlinked(facts, reason, self._not_before)
         await self._dial(session, facts, Destination.of(vmi, facts))
         return now
+
+    async def _loss_explained(self, facts: VmiFacts) -> bool:
+        """Return whether the watch has told of whatever may have ended the last link.
+
+        The end of a link may be the first that we hear of a migration. Before its VM is dialed
+        again the cluster is asked, and unless it says what the watch said, the watch is behind.
+        """
+        end = self._noted_end
+        if end is None or end is self._explained_end or has_moved(end.to, facts):
+            return True
+        try:
+            async with asyncio.timeout(CONFIRM_TIMEOUT_S):
+                vmi = await self._around.cluster.vmi(self._wish.vmi)
+        except (ClusterError, TimeoutError) as error:
+            logger.info("%s: cannot ask for the VM: %s", self._wish.id, error)
+            return False
+        if vmi != facts.vmi:
+            return False
+        self._explained_end = end
+        return True
 
     def _unlinked(self, facts: VmiFacts, reason: str, until: float | None = None) -> float | None:
         state = self._state_if_moving(facts, RedirectionState.HOLDING)

@@ -166,7 +166,7 @@ class LinkEndpoint:
 
     def link_writable(self, writable: bool) -> None:
         """The write buffer passed a water mark."""
-        if not self._over:
+        if self.link is not None and not self._over:
             self._owner.link_writable(writable)
 
     def link_pong(self, round_trip_s: float) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kubectl_vmredir.service.backoff import BackoffFactory
     from kubectl_vmredir.service.identity import IdentityCheck
     from kubectl_vmredir.service.interface import Change
-    from kubectl_vmredir.service.ports import DeviceSource, Dialer
+    from kubectl_vmredir.service.ports import Cluster, DeviceSource, Dialer
     from kubectl_vmredir.service.session import DeviceSession
     from kubectl_vmredir.service.sessions import DeviceSessions
     from kubectl_vmredir.service.slot_order import SlotOrder
@@ -75,6 +75,7 @@ class Surroundings:
 
     Attributes:
         devices: Where the devices are.
+        cluster: Where the VMs are.
         dialer: Opens links.
         watcher: Knows the VMs, and holds the gate.
         sessions: Owns the device sessions.
@@ -86,6 +87,7 @@ class Surroundings:
     """
 
     devices: DeviceSource
+    cluster: Cluster
     dialer: Dialer
     watcher: ClusterWatcher
     sessions: DeviceSessions
@@ -179,7 +181,7 @@ class Redirection:
             act: As what the gate is asked: UNBIND or EXIT.
         """
         if self.session is None and self._claiming is not None:
-            self.session = await self._around.sessions.settled(self._claiming)
+            self.session = await self._around.sessions.find(self._claiming, self.wish.id)
         if (session := self.session) is not None:
             session.lend(self.bell)
             while await session.linked():
@@ -216,7 +218,7 @@ class Redirection:
             self._claiming = device
             self.story.enter(RedirectionState.CLAIMING, "claiming the device")
             try:
-                return await self._around.sessions.claim(device)
+                return await self._around.sessions.claim(device, self.wish.id)
             except UsbError as error:
                 if not error.retryable:
                     raise

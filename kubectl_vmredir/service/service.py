@@ -131,6 +131,7 @@ class Service:
         self._supervisor = Supervisor(group, self._watcher, self._publisher.publish)
         self._around = Surroundings(
             devices=self._devices,
+            cluster=self._cluster,
             dialer=self._dialer,
             watcher=self._watcher,
             sessions=sessions,

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from kubectl_vmredir.continuity.events import Effect, Event
     from kubectl_vmredir.errors import VmRedirError
-    from kubectl_vmredir.model import Boundary, LocalDevice
+    from kubectl_vmredir.model import Boundary, LocalDevice, RedirectionId
     from kubectl_vmredir.service.bulkhead import Finisher
     from kubectl_vmredir.service.gate import Gate
     from kubectl_vmredir.service.links import Destination
@@ -71,6 +71,7 @@ class DeviceSession:
 
     Attributes:
         device: The device.
+        holder: The redirection that it serves, by whichever task.
         usb_host: Has claimed it.
         endpoint: Our end of the link that is open; None if there is none.
         last_end: How the last link ended; None if there was none.
@@ -88,9 +89,15 @@ class DeviceSession:
     """
 
     def __init__(
-        self, device: LocalDevice, gate: Gate, machine: ContinuityMachine, finisher: Finisher
+        self,
+        device: LocalDevice,
+        holder: RedirectionId,
+        gate: Gate,
+        machine: ContinuityMachine,
+        finisher: Finisher,
     ) -> None:
         self.device = device
+        self.holder = holder
         self.usb_host = UsbHost(self)
         self.endpoint: LinkEndpoint | None = None
         self.last_end: LinkEnd | None = None
@@ -236,7 +243,8 @@ class DeviceSession:
 
     def link_writable(self, writable: bool) -> None:
         """The write buffer of the link passed a water mark."""
-        self._feed(GuestWritable(writable))
+        if self._machine.state is not State.HOLDING:
+            self._feed(GuestWritable(writable))
 
     def link_answered(self, round_trip_s: float) -> None:
         """A ping was answered."""
@@ -254,7 +262,7 @@ class DeviceSession:
         assert self.endpoint is not None, "a link ended twice"
         to = self.endpoint.to
         self.last_end = LinkEnd(self._loop.time(), to, self.attached, cause)
-        self.endpoint = self.held_for = None
+        self.endpoint = self.held_for = self.round_trip_s = None
         self.close_wanted = ""
         if self._machine.state is not State.HOLDING:
             self._feed(LinkEnded(boundary))
@@ -274,7 +282,7 @@ class DeviceSession:
         endpoint.opened(link, self._loop.time())
         self.endpoint = endpoint
         self.rejected = False
-        self.first_sent_at = self.round_trip_s = None
+        self.first_sent_at = None
         if not self.lost:
             self._feed(LinkOpened())
         endpoint.catch_up()

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
 from kubectl_vmredir.continuity.machine import ContinuityMachine
-from kubectl_vmredir.errors import UsbError
+from kubectl_vmredir.errors import DeviceBusy, UsbError
 from kubectl_vmredir.service.bulkhead import Finisher
 from kubectl_vmredir.service.session import DeviceSession
 from kubectl_vmredir.service.usbhost import CLAIM_TIMEOUT_S
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from kubectl_vmredir.model import LocalDevice
+    from kubectl_vmredir.model import LocalDevice, RedirectionId
     from kubectl_vmredir.service.gate import Gate
     from kubectl_vmredir.service.ports import DeviceSource
 
@@ -67,20 +67,31 @@ class DeviceSessions:
                     await session.endpoint.close("the program ends")
                 await session.usb_host.close()
 
-    async def settled(self, device: LocalDevice) -> DeviceSession | None:
-        """Return the session of a device, if there is one when no claim is under way."""
+    async def find(self, device: LocalDevice, holder: RedirectionId) -> DeviceSession | None:
+        """Return a redirection's session of a device, once no claim is under way."""
         await self._finisher.join(f"claim-{device.bus_device}")
-        return self._sessions.get(device)
+        session = self._sessions.get(device)
+        return session if session is not None and session.holder == holder else None
 
-    async def claim(self, device: LocalDevice) -> DeviceSession:
+    async def claim(self, device: LocalDevice, holder: RedirectionId) -> DeviceSession:
         """Return the session of a device: the one that is held, or a new one.
 
+        Args:
+            device: The device.
+            holder: The redirection that wants it.
+
         Raises:
+            DeviceBusy: If another redirection has it.
             UsbError: If the device cannot be had.
         """
         if device not in self._sessions:
-            await self._finisher.finish(f"claim-{device.bus_device}", lambda: self._claim(device))
-        return self._sessions[device]
+            await self._finisher.finish(
+                f"claim-{device.bus_device}", lambda: self._claim(device, holder)
+            )
+        session = self._sessions[device]
+        if session.holder != holder:
+            raise DeviceBusy(device, f"redirection {session.holder}")
+        return session
 
     async def close(self, session: DeviceSession) -> None:
         """Give the device back; its link is closed already."""
@@ -89,13 +100,13 @@ class DeviceSessions:
             f"release-{session.device.bus_device}", lambda: self._release(session)
         )
 
-    async def _claim(self, device: LocalDevice) -> None:
+    async def _claim(self, device: LocalDevice, holder: RedirectionId) -> None:
         try:
             async with asyncio.timeout(CLAIM_TIMEOUT_S):
                 sockets = await self._devices.claim(device)
         except TimeoutError as exc:
             raise UsbError(f"device {device} was not claimed in {CLAIM_TIMEOUT_S:.0f} s") from exc
-        session = DeviceSession(device, self._gate, self._new_machine(), self._finisher)
+        session = DeviceSession(device, holder, self._gate, self._new_machine(), self._finisher)
         async with AsyncExitStack() as undo:
             undo.push_async_callback(session.usb_host.close)
             await session.usb_host.open(sockets)

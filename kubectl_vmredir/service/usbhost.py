@@ -115,7 +115,7 @@ class _Control(asyncio.Protocol):
         for line in lines:
             try:
                 event = parse_control_line(line)
-            except (ValueError, RecursionError):
+            except ValueError:
                 self._host.control_broken("the usb-host said what is no message")
                 return
             if event is not None:

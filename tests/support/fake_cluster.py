@@ -49,12 +49,16 @@ class FakeCluster:
         me: Who the user is; an error is raised instead of said.
         watches: How often a watch was begun.
         reachable: Whether a watch that begins tells anything.
+        trouble: Raised when a VMI is asked for.
     """
 
     def __init__(self, *vmis: VmiView) -> None:
         self.me: Identity | ClusterError = ALICE
         self.watches = 0
         self.reachable = True
+        self.trouble: ClusterError | None = None
+        self._behind = False
+        self._kept: list[ClusterEvent | ClusterError] = []
         self._vmis = {vmi.ref: vmi for vmi in vmis}
         self._vmims: dict[MigrationUid, VmimView] = {}
         self._queues: list[asyncio.Queue[ClusterEvent | ClusterError]] = []
@@ -89,7 +93,21 @@ class FakeCluster:
         """End all watches by an error that waiting does not cure."""
         self._put(error)
 
+    def fall_behind(self) -> None:
+        """Keep back what the watches are to be told."""
+        self._behind = True
+
+    def catch_up(self) -> None:
+        """Tell the watches what was kept back."""
+        self._behind = False
+        kept, self._kept = self._kept, []
+        for item in kept:
+            self._put(item)
+
     def _put(self, item: ClusterEvent | ClusterError) -> None:
+        if self._behind:
+            self._kept.append(item)
+            return
         for queue in self._queues:
             queue.put_nowait(item)
 
@@ -97,6 +115,8 @@ class FakeCluster:
         return [vmi for vmi in self._vmis.values() if namespace in (None, vmi.ref.namespace)]
 
     async def vmi(self, ref: VmiRef) -> VmiView:
+        if self.trouble is not None:
+            raise self.trouble
         if (vmi := self._vmis.get(ref)) is None:
             raise VmiNotFound(ref)
         return vmi

@@ -346,6 +346,47 @@ async def test_source_that_dies_before_the_silent_link_was_used_is_followed(worl
     assert world.dialer.links[0].received == b""
 
 
+async def test_lost_link_is_not_dialed_again_before_the_watch_has_told_why() -> None:
+    async with a_world() as world:
+        bound = await world.bind()
+        world.cluster.fall_behind()
+        migration = world.migration()
+        migration.go_to("target ready")
+        world.link.end()  # the first that we hear of the migration
+        await after(10)
+        assert len(world.dialer.attempts) == 1
+        assert await world.state(bound) is S.HOLDING
+        assert (await world.status(bound)).reason in (
+            "waiting for the cluster to tell what happened",
+            "trying again",
+        )
+
+        world.cluster.catch_up()
+        await after(0.5)
+        assert len(world.dialer.attempts) == 1
+        assert await world.state(bound) is S.HANDING_OVER
+
+        migration.go_to("succeeded")
+        await after(1)
+        assert await world.state(bound) is S.CONNECTED
+        assert len(await world.handovers(bound)) == 1
+
+
+async def test_lost_link_is_not_dialed_again_while_the_cluster_does_not_answer(
+    world: World,
+) -> None:
+    bound = await world.bind()
+    world.cluster.trouble = ClusterUnreachable("the API server is away")
+    world.link.end()
+    await after(10)
+    assert len(world.dialer.attempts) == 1
+
+    world.cluster.trouble = None
+    await after(RETRY_S + 0.01)
+
+    assert await world.state(bound) is S.CONNECTED
+
+
 # -- tasks that end or die --------------------------------------------------------------------
 
 

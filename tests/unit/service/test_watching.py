@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from kubectl_vmredir.errors import Forbidden
 from kubectl_vmredir.model import VmiRef
 from kubectl_vmredir.service.bell import Bell
-from kubectl_vmredir.service.ports import ClusterEvent
+from kubectl_vmredir.service.ports import ClusterEvent, VmiSeen
 from kubectl_vmredir.service.watching import ClusterWatcher
 from tests.support.fake_cluster import FakeCluster, running
 from tests.support.service_world import FEDORA, RETRY_S, steady_backoff
@@ -74,10 +74,12 @@ async def test_watch_that_breaks_for_good_is_begun_again_after_a_while() -> None
 
 async def test_watch_with_a_bug_leaves_its_vm_unknown_and_says_so() -> None:
     class Broken(FakeCluster):
-        def watch(
+        @asynccontextmanager
+        async def watch(
             self, namespace: str, vmi: str | None = None
-        ) -> AbstractAsyncContextManager[AsyncIterator[ClusterEvent]]:
+        ) -> AsyncIterator[AsyncIterator[ClusterEvent]]:
             raise ZeroDivisionError("a bug")
+            yield
 
     async with a_watcher(Broken()) as watcher:
         with watcher.follow(FEDORA, Bell()):
@@ -95,11 +97,10 @@ async def test_watch_that_just_ends_is_begun_again() -> None:
         ) -> AsyncIterator[AsyncIterator[ClusterEvent]]:
             self.watches += 1
 
-            async def nothing() -> AsyncIterator[ClusterEvent]:
-                for event in ():
-                    yield event
+            async def only_one() -> AsyncIterator[ClusterEvent]:
+                yield VmiSeen(running())
 
-            yield nothing()
+            yield only_one()
 
     cluster = Short()
     async with a_watcher(cluster) as watcher:
