@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import threading
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, Self
 
@@ -91,6 +92,7 @@ class ApiServer:
         )
         self._subresources = Subresources(self.store, registry, self._streams, self.faults)
         self._state = folder / "state.json"
+        self._writing = threading.Lock()
         self._exit_stack = AsyncExitStack()
         self._group: asyncio.TaskGroup | None = None
         self._listener: asyncio.Server | None = None
@@ -243,10 +245,12 @@ class ApiServer:
 
     def _write_state(self, text: str) -> None:
         draft = self._state.with_suffix(".new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        draft.replace(self._state)
+        # The last save may meet one that is under way in a thread: it waits for it.
+        with self._writing:
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            draft.replace(self._state)
 
 
 def _populate(store: Store, pki: Pki) -> None:
