@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubectl_vmredir.errors import ExitCode, VmRedirError
-from kubectl_vmredir.lab.api.server import ApiServer
 from kubectl_vmredir.lab.backends import Backend, hypervisor
 from kubectl_vmredir.lab.components import Endpoint, Kubeconfigs, run_controllers, run_node
 from kubectl_vmredir.lab.nodes.means import NodeOptions
@@ -30,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 async def run_api(folder: Path, port: int) -> None:
     """Serve the API, and write the kubeconfigs of all users into the folder."""
+    # Here, so that the other components need not load a web server and cryptography.
+    from kubectl_vmredir.lab.api.server import ApiServer
+
     async with ApiServer(folder, port=port) as server:
         Kubeconfigs.in_folder(folder).write(server)
         print(server.url, flush=True)  # noqa: T201 - for whoever started this

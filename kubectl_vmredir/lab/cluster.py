@@ -105,7 +105,7 @@ class Lab:
         try:
             await self._start()
         except BaseException as exc:
-            await self._stack.__aexit__(type(exc), exc, exc.__traceback__)
+            await self.__aexit__(type(exc), exc, exc.__traceback__)
             raise
         return self
 
@@ -115,6 +115,7 @@ class Lab:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
+        self._stop_all()
         return await self._stack.__aexit__(exc_type, exc, traceback)
 
     async def _start(self) -> None:
@@ -130,7 +131,6 @@ class Lab:
         self.cache = Cache(self.client, {collection: {} for collection in Collection})
         watching = self._group.create_task(self.cache.run(), name="lab-cache")
         self._stack.callback(watching.cancel)
-        self._stack.push_async_callback(self._stop_all)
         self.faults = Trouble(self.client, self.cache)
         await self.cache.listed()
         await self.start_controllers()
@@ -198,10 +198,12 @@ class Lab:
             await self._stack.enter_async_context(Component("API server", folder, args))
         ).first_line()
 
-    async def _stop_all(self) -> None:
-        tasks = [task for task in self._running.values() if isinstance(task, asyncio.Task)]
-        for task in tasks:
-            task.cancel()
+    def _stop_all(self) -> None:
+        for running in self._running.values():
+            if isinstance(running, Component):
+                running.end()
+            else:
+                running.cancel()
 
     def _folder_of(self, name: str) -> Path:
         return self.folder / name

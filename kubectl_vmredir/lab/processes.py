@@ -69,13 +69,17 @@ class Component:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        self.end()
         try:
             async with asyncio.timeout(_END_TIMEOUT_S):
                 await self._process.wait()
         except TimeoutError:
             await self.kill()
+
+    def end(self) -> None:
+        """Ask it to end."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
     async def kill(self) -> None:
         """End it as ``kill -9`` does."""
