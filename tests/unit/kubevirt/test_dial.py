@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubectl_vmredir.errors import (
+    LoginRequired,
+    NoUsbSlots,
+    PathBroken,
+    StreamLost,
+    VmRedirError,
+)
+from kubectl_vmredir.k8s.client import KubeClient
+from kubectl_vmredir.k8s.kubeconfig import ClusterConfig, ExecPlugin, UserConfig
+from kubectl_vmredir.kubevirt.dial import ApiDialer
+from kubectl_vmredir.model import Boundary, Route, Unknown, VmiRef
+from kubectl_vmredir.service.ports import Dialer, Link, LinkListener
+from tests.support.scripted_server import BINARY, PONG, Exchange, ScriptedServer
+from tests.support.websockets import AUTHORITY, PATH, accepting, nothing
+
+DESK = VmiRef("demo", "desk")
+
+
+class Listener:
+    """Remembers what it hears of a link, and can be waited for."""
+
+    def __init__(self) -> None:
+        self.heard = bytearray()
+        self.round_trips_s: list[float] = []
+        self.writable: list[bool] = []
+        self.end: tuple[Boundary, VmRedirError] | None = None
+        self._changed = asyncio.Event()
+
+    def link_received(self, data: memoryview) -> None:
+        self.heard += data
+        self._changed.set()
+
+    def link_consumed(self, offset: int) -> None:
+        raise AssertionError(offset)
+
+    def link_writable(self, writable: bool) -> None:
+        self.writable.append(writable)
+        self._changed.set()
+
+    def link_pong(self, round_trip_s: float) -> None:
+        self.round_trips_s.append(round_trip_s)
+        self._changed.set()
+
+    def link_ended(self, boundary: Boundary, cause: VmRedirError) -> None:
+        self.end = (boundary, cause)
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+async def echo(exchange: Exchange) -> None:
+    """Answer a message and a ping."""
+    _, data = await exchange.read_frame()
+    await exchange.frame(BINARY, data)
+    _, ping = await exchange.read_frame()
+    await exchange.frame(PONG, ping)
+
+
+def config(server: ScriptedServer, user: UserConfig | None = None) -> ClusterConfig:
+    return ClusterConfig(server.url, user=user or UserConfig(token="t"), ca=AUTHORITY.pem)
+
+
+async def test_link_carries_bytes_and_counts_what_it_sent(tmp_path: Path) -> None:
+    context = AUTHORITY.server_context(tmp_path, "127.0.0.1")
+    async with (
+        ScriptedServer(accepting(echo), context) as server,
+        KubeClient(config(server)) as client,
+    ):
+        dialer: Dialer = ApiDialer(client)
+        listener = Listener()
+        ears: LinkListener = listener
+        link: Link = await dialer.dial(DESK, ears)
+        link.send(b"hello")
+        await listener.until(lambda: listener.heard)
+        link.ping()
+        await listener.until(lambda: listener.round_trips_s)
+        await link.close()
+        link.send(b"into the void")
+
+    assert server.requests[0].target == PATH
+    assert bytes(listener.heard) == b"hello"
+    assert link.route is Route.API
+    assert link.sent == 5 + len(b"into the void")
+    assert listener.end is not None
+    boundary, cause = listener.end
+    assert boundary == Unknown()
+    assert type(cause) is StreamLost
+
+
+async def test_link_that_breaks_knows_no_boundary(tmp_path: Path) -> None:
+    async def cut(exchange: Exchange) -> None:
+        exchange.cut()
+
+    context = AUTHORITY.server_context(tmp_path, "127.0.0.1")
+    async with (
+        ScriptedServer(accepting(cut), context) as server,
+        KubeClient(config(server)) as client,
+    ):
+        listener = Listener()
+        await ApiDialer(client).dial(DESK, listener)
+        await listener.until(lambda: listener.end)
+
+    assert listener.end is not None
+    boundary, cause = listener.end
+    assert boundary == Unknown()
+    assert type(cause) is PathBroken
+
+
+async def test_refusal_becomes_an_error_of_ours(tmp_path: Path) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.answer(
+            409, {"kind": "Status", "message": "x: Not configured with USB Redirection"}
+        )
+
+    context = AUTHORITY.server_context(tmp_path, "127.0.0.1")
+    async with ScriptedServer(script, context) as server, KubeClient(config(server)) as client:
+        with pytest.raises(NoUsbSlots):
+            await ApiDialer(client).dial(DESK, Listener())
+
+
+def counting_plugin(folder: Path) -> ExecPlugin:
+    version = "client.authentication.k8s.io/v1"
+    script = (
+        f"echo >> {folder}/runs; n=$(wc -l < {folder}/runs); "
+        f'echo \'{{"apiVersion": "{version}", "kind": "ExecCredential", '
+        '"status": {"token": "t\'$n\'"}}\''
+    )
+    return ExecPlugin("sh", ("-c", script), {}, version, False, False, "")
+
+
+@pytest.mark.parametrize("good", ["Bearer t2", "Bearer never"])
+async def test_expired_token_is_renewed_once(tmp_path: Path, good: str) -> None:
+    async def script(exchange: Exchange) -> None:
+        if exchange.header("authorization") == good:
+            await accepting(nothing)(exchange)
+        else:
+            await exchange.answer(401)
+
+    context = AUTHORITY.server_context(tmp_path, "127.0.0.1")
+    async with ScriptedServer(script, context) as server:
+        user = UserConfig(exec=counting_plugin(tmp_path))
+        async with KubeClient(config(server, user)) as client:
+            if good == "Bearer t2":
+                link = await ApiDialer(client).dial(DESK, Listener())
+                await link.close()
+            else:
+                with pytest.raises(LoginRequired):
+                    await ApiDialer(client).dial(DESK, Listener())
+
+    sent = [request.header("authorization") for request in server.requests]
+    assert sent == ["Bearer t1", "Bearer t2"]
