@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from .rbac import MASTERS, Rbac, User, describe
+from .rbac import User, describe
 from .requests import RequestInfo
 from .roles import (
     ACCOUNTS,
@@ -25,10 +25,12 @@ from .roles import (
 from .status import Subject, bad_request, forbidden, unauthorized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from multidict import CIMultiDictProxy
+
+    from .rbac import Rbac
 
 _TOKEN_BYTES: Final = 16
 
@@ -155,9 +157,7 @@ def authenticate(
     raise unauthorized()
 
 
-def impersonate(
-    headers: CIMultiDictProxy[str], user: User, request: RequestInfo, rbac: Rbac
-) -> User:
+def impersonate(headers: CIMultiDictProxy[str], user: User, rbac: Rbac) -> User:
     """Return whom the request is to be carried out as: its sender, or another.
 
     Raises:
@@ -179,45 +179,33 @@ def impersonate(
                 "without impersonating a user name"
             )
         return user
-    if not _may_impersonate(user, name, uid, groups, extra, rbac):
-        asked = replace(request, verb=f"impersonate-on:user-info:{request.verb}")
-        raise forbidden(
-            Subject(request.group, request.resource or request.path),
-            request.name,
-            describe(user, asked),
-        )
+    for asked in _impersonations(name, uid, groups, extra):
+        if not rbac.decide(user, asked).allowed:
+            raise forbidden(Subject(asked.group, asked.resource), asked.name, describe(user, asked))
     if not groups and name.startswith("system:serviceaccount:"):
         groups = service_account_groups(name.split(":")[2])
     built_in = UNAUTHENTICATED if name == ANONYMOUS else AUTHENTICATED
     return User(name, uid, (*groups, built_in), extra)
 
 
-def _may_impersonate(
-    user: User,
-    name: str,
-    uid: str,
-    groups: tuple[str, ...],
-    extra: Mapping[str, tuple[str, ...]],
-    rbac: Rbac,
-) -> bool:
-    if MASTERS in user.groups:
-        return True
+def _impersonations(
+    name: str, uid: str, groups: tuple[str, ...], extra: Mapping[str, tuple[str, ...]]
+) -> Iterator[RequestInfo]:
+    """Yield what must be allowed for an impersonation, in the order of the checks."""
+
+    def on(resource: str, name: str, group: str = "", namespace: str = "") -> RequestInfo:
+        return RequestInfo("impersonate", "", group, "v1", namespace, resource, name=name)
+
     match name.split(":"):
         case ["system", "serviceaccount", namespace, account]:
-            wanted = [
-                RequestInfo("impersonate", "", "", "v1", namespace, "serviceaccounts", name=account)
-            ]
+            yield on("serviceaccounts", account, namespace=namespace)
         case _:
-            wanted = [RequestInfo("impersonate", "", "", "v1", "", "users", name=name)]
-    wanted += [
-        RequestInfo("impersonate", "", "", "v1", "", "groups", name=group) for group in groups
-    ]
+            yield on("users", name)
+    for each in groups:
+        yield on("groups", each)
     about_user = "authentication.k8s.io"
     if uid:
-        wanted.append(RequestInfo("impersonate", "", about_user, "v1", "", "uids", name=uid))
-    wanted += [
-        RequestInfo("impersonate", "", about_user, "v1", "", "userextras", key, value)
-        for key, values in extra.items()
-        for value in values
-    ]
-    return all(rbac.decide(user, request).allowed for request in wanted)
+        yield on("uids", uid, about_user)
+    for key, values in extra.items():
+        for value in values:
+            yield replace(on("userextras", value, about_user), subresource=key)

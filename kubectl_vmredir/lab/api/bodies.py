@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
     from .objects import Json
 
-_BODY_TYPES: Final = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+MEDIA_TYPES: Final = (
+    "application/json",
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+)
+"""What kube-apiserver says it takes and gives; the last one it does not, here."""
+
 _MAX_BODY_BYTES: Final = 3 << 20
 """kube-apiserver's --max-resource-write-bytes."""
 
@@ -35,29 +41,42 @@ async def read_body(request: web.BaseRequest) -> bytes:
     return b"".join(chunks)
 
 
-def decode_object(body: bytes, media_type: str) -> Json:
-    """Read an object from a body.
+def decode_object(body: bytes, media_type: str, kind: str) -> Json:
+    """Read an object from a body that should hold one of a kind.
 
     Raises:
         Refusal: 415 for an unknown format, 400 for no object.
     """
     if media_type not in ("application/json", "application/yaml"):
-        raise unsupported_media_type(_BODY_TYPES)
+        raise unsupported_media_type(MEDIA_TYPES)
     try:
         obj = json.loads(body) if media_type == "application/json" else yaml.safe_load(body)
     except (ValueError, yaml.YAMLError) as exc:
         raise bad_request(
-            f"couldn't get version/kind; json parse error: {exc} ({body[:64].hex()})"
+            f"the object provided is unrecognized (must be of type {kind}): couldn't get "
+            f"version/kind; json parse error: {go_error(exc)} ({body[:64].hex()})"
         ) from exc
     if not isinstance(obj, dict):
-        raise bad_request("couldn't get version/kind; json parse error: no object")
+        raise bad_request(
+            f"the object provided is unrecognized (must be of type {kind}): couldn't get "
+            "version/kind; json parse error: json: cannot unmarshal into an object"
+        )
     return obj
 
 
-async def read_object(request: web.BaseRequest) -> Json:
-    """Return the object in the body of a request.
+async def read_object(request: web.BaseRequest, kind: str) -> Json:
+    """Return the object in the body of a request, which should be of a kind.
 
     Raises:
         Refusal: 415 or 400.
     """
-    return decode_object(await read_body(request), request.content_type)
+    return decode_object(await read_body(request), request.content_type, kind)
+
+
+def go_error(exc: Exception) -> str:
+    """Return what Go's decoder says about broken JSON, as far as it is known here."""
+    if not isinstance(exc, json.JSONDecodeError):
+        return str(exc)
+    if exc.pos >= len(exc.doc):
+        return "unexpected end of JSON input"
+    return f"invalid character '{exc.doc[exc.pos]}' looking for beginning of value"

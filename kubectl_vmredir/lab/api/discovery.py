@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import web
-
+from . import negotiation
 from .negotiation import base_headers, respond
 from .objects import Json, to_wire
 from .resources import (
@@ -16,9 +15,12 @@ from .resources import (
     SUBRESOURCES_VERSIONS,
     Resource,
 )
+from .status import method_not_allowed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from aiohttp import web
 
 VERSION: Final = {
     "major": "1",
@@ -198,9 +200,9 @@ def _openapi_index() -> Json:
     return {"paths": paths}
 
 
-def _page_not_found() -> web.Response:
+def _text(text: str, code: int = 200) -> web.Response:
     headers = {**base_headers(), "X-Content-Type-Options": "nosniff"}
-    return web.Response(text="404 page not found\n", status=404, headers=headers)
+    return negotiation.answer(text, "text/plain; charset=utf-8", code, headers)
 
 
 def _wants_aggregated(request: web.BaseRequest) -> bool:
@@ -209,7 +211,13 @@ def _wants_aggregated(request: web.BaseRequest) -> bool:
 
 
 def handle(request: web.BaseRequest) -> web.Response:
-    """Answer a request that is about no resource."""
+    """Answer a request that is about no resource.
+
+    Raises:
+        Refusal: 405.
+    """
+    if request.method not in ("GET", "HEAD"):
+        raise method_not_allowed()
     parts = [part for part in request.path.split("/") if part]
     answer: Json | None = None
     match parts:
@@ -217,11 +225,10 @@ def handle(request: web.BaseRequest) -> web.Response:
             answer = {"paths": ["/api", "/api/v1", "/apis", *_HEALTH, "/openapi/v3", "/version"]}
         case ["version"]:
             # The real one indents it for everybody.
-            headers = {**base_headers(), "Content-Type": "application/json"}
-            return web.Response(text=to_wire(VERSION, indent=2), headers=headers)
+            text = to_wire(VERSION, indent=2)
+            return negotiation.answer(text, "application/json", headers=base_headers())
         case ["healthz" | "livez" | "readyz"]:
-            headers = {**base_headers(), "X-Content-Type-Options": "nosniff"}
-            return web.Response(text="ok", headers=headers)
+            return _text("ok")
         case ["api"] if _wants_aggregated(request):
             return _respond_aggregated({"": ["v1"]})
         case ["apis"] if _wants_aggregated(request):
@@ -253,9 +260,9 @@ def handle(request: web.BaseRequest) -> web.Response:
             answer = _openapi(group, version)
         case _:
             pass
-    return _page_not_found() if answer is None else respond(request, answer)
+    return _text("404 page not found\n", 404) if answer is None else respond(request, answer)
 
 
 def _respond_aggregated(groups: dict[str, list[str]]) -> web.Response:
-    headers = {**base_headers(), "Content-Type": _AGGREGATED, "Vary": "Accept"}
-    return web.Response(text=to_wire(_aggregated(groups)) + "\n", headers=headers)
+    headers = {**base_headers(), "Vary": "Accept"}
+    return negotiation.answer(to_wire(_aggregated(groups)) + "\n", _AGGREGATED, headers=headers)

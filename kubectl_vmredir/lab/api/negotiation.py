@@ -16,7 +16,7 @@ from .status import Refusal, not_acceptable
 from .tables import definitions, partial, row, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .resources import Resource
 
@@ -74,6 +74,14 @@ def base_headers() -> dict[str, str]:
     return {"Audit-Id": str(uuid.uuid4()), "Cache-Control": "no-cache, private"}
 
 
+def answer(
+    text: str, media_type: str, code: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Return an answer with exactly this media type; aiohttp would add a charset to it."""
+    headers = {**(headers or {}), "Content-Type": media_type}
+    return web.Response(body=text.encode(), status=code, headers=headers)
+
+
 def respond(
     request: web.BaseRequest, value: Json, code: int = 200, *, as_yaml: bool = False
 ) -> web.Response:
@@ -84,13 +92,11 @@ def respond(
     if retry_after := (value.get("details") or {}).get("retryAfterSeconds"):
         headers["Retry-After"] = str(retry_after)
     if as_yaml:
-        headers["Content-Type"] = "application/yaml"
-        return web.Response(text=yaml.safe_dump(value), status=code, headers=headers)
-    headers["Content-Type"] = "application/json"
+        return answer(yaml.safe_dump(value), "application/yaml", code, headers)
     agent = request.headers.get("User-Agent", "")
     pretty = is_true(request.query.get("pretty", "")) or agent.startswith(_PEOPLE)
-    text = to_wire(value, indent=2 if pretty else None)
-    return web.Response(text=text if pretty else text + "\n", status=code, headers=headers)
+    text = to_wire(value, indent=2) if pretty else to_wire(value) + "\n"
+    return answer(text, "application/json", code, headers)
 
 
 def refuse(request: web.BaseRequest, refusal: Refusal) -> web.Response:

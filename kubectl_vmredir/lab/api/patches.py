@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from .bodies import go_error
 from .status import bad_request, rejected_patch
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Patch:
         try:
             patch = json.loads(self.body)
         except ValueError as exc:
-            raise bad_request(f"error decoding patch: {exc}") from exc
+            raise bad_request(f"error decoding patch: {go_error(exc)}") from exc
         match self.media_type, patch:
             case media_type, list() if media_type == JSON_PATCH:
                 return _patched(original, patch)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from . import admission, patches
-from .objects import Json, dig, metadata, timestamp
+from .objects import Json, dig, metadata, timestamp, to_wire
 from .resources import LEASES, NAMESPACES, PODS, Resource
 from .status import (
     FieldError,
@@ -195,10 +195,8 @@ class Registry:
         _check_preconditions(resource, obj, options)
         grace_s = _grace_s(resource, obj, options)
         meta = metadata(obj)
-        if not _held(obj) and not grace_s:
-            self._store.remove(resource, target.namespace, target.name)
-            return obj, True
-        if meta.get("deletionTimestamp"):
+        gone = not _held(obj) and not grace_s
+        if meta.get("deletionTimestamp") and not gone:
             return obj, False
         marked = {
             **meta,
@@ -207,7 +205,11 @@ class Registry:
             "generation": meta.get("generation", 1) + 1,
         }
         obj = {**obj, "metadata": marked}
+        if gone:
+            self._store.remove(resource, target.namespace, target.name)
+            return obj, True
         if resource is NAMESPACES:
+            del marked["deletionGracePeriodSeconds"]
             obj["status"] = {**obj.get("status", {}), "phase": "Terminating"}
         return self._store.put(resource, obj), False
 
@@ -249,6 +251,12 @@ def _check_type(resource: Resource, body: Json, name: str) -> None:
     version, kind = body.get("apiVersion", ""), body.get("kind", "")
     if not resource.custom and not version and not kind:
         return
+    if not kind:
+        text = to_wire(body)
+        raise bad_request(
+            f"the object provided is unrecognized (must be of type {resource.kind}): "
+            f"Object 'Kind' is missing in '{text}' ({text})"
+        )
     if version != resource.api_version:
         raise bad_request(
             f"the API version in the data ({version}) does not match the expected API version "
@@ -256,9 +264,10 @@ def _check_type(resource: Resource, body: Json, name: str) -> None:
         )
     if kind != resource.kind:
         if not resource.custom:
+            internal = resource.group.partition(".")[0] or "core"
             raise bad_request(
                 f'{kind} in version "{version}" cannot be handled as a {resource.kind}: '
-                f"converting ({version}.{kind}) to ({resource.api_version}.{resource.kind}): "
+                f"converting ({version}.{kind}) to ({internal}.{resource.kind}): "
                 "unknown conversion"
             )
         error = FieldError("kind", f'Invalid value: "{kind}": must be {resource.kind}')

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from . import negotiation, patches, watch
 from .binding import bind
-from .bodies import decode_object, read_body, read_object
+from .bodies import decode_object, go_error, read_body, read_object
 from .faults import Faults, WatchFault
-from .negotiation import Accepted
+from .negotiation import Accepted, Form
 from .registry import DeleteOptions, Registry, Target, success
 from .resources import BY_PATH, NAMESPACES, PODS, Resource
 from .selectors import Selection
@@ -21,6 +21,7 @@ from .status import (
     expired,
     method_not_allowed,
     no_such_resource,
+    not_found,
     unsupported_media_type,
     version_too_large,
 )
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from .objects import Json
     from .rbac import User
     from .requests import RequestInfo
+
+_APPLY: Final = "application/apply-patch+yaml"
+"""Server-side apply: named among what is accepted, as by the real one, but not served."""
 
 _LIST_EXPIRED: Final = (
     "The provided continue parameter is too old to display a consistent list result. You can "
@@ -77,7 +81,7 @@ class Rest:
         if resource is PODS and info.subresource == "binding" and info.verb == "create":
             return await self._bind(call)
         if info.subresource and not (info.subresource == "status" and resource.has_status):
-            raise no_such_resource()
+            raise not_found(resource.subject, info.name) if resource.custom else no_such_resource()
         accepted = Accepted.parse(call.request.headers.get("Accept", ""))
         match info.verb:
             case "watch":
@@ -123,7 +127,7 @@ class Rest:
             if selection == Selection():
                 meta["remainingItemCount"] = len(chosen) - page.limit
             chosen = chosen[: page.limit]
-        elif resource.custom:
+        elif resource.custom and accepted.form is Form.PLAIN:
             meta["continue"] = ""
         include = call.request.query.get("includeObject", "")
         return negotiation.many(accepted, resource, chosen, meta, include)
@@ -146,9 +150,7 @@ class Rest:
     async def _create(
         self, call: Call, resource: Resource, accepted: Accepted
     ) -> web.StreamResponse:
-        if call.info.name:
-            raise method_not_allowed()
-        body = await read_object(call.request)
+        body = await read_object(call.request, resource.kind)
         obj = self._registry.create(_target(call.info, resource), body, call.user)
         answer = negotiation.one(
             accepted, resource, obj, call.request.query.get("includeObject", "")
@@ -157,7 +159,7 @@ class Rest:
 
     async def _bind(self, call: Call) -> web.StreamResponse:
         """Give a pod its node, as a scheduler asks for it."""
-        binding = await read_object(call.request)
+        binding = await read_object(call.request, "Binding")
         pod = bind(self._store, call.info.namespace, call.info.name, binding)
         return negotiation.respond(call.request, success(PODS, pod), 201)
 
@@ -166,7 +168,7 @@ class Rest:
         if not target.name:
             raise bad_request("name must be provided")
         if call.info.verb == "update":
-            body = await read_object(call.request)
+            body = await read_object(call.request, resource.kind)
             obj = self._registry.update(target, body, call.user)
         else:
             media_type = call.request.content_type
@@ -174,7 +176,7 @@ class Rest:
             if not resource.custom:
                 known.append(patches.STRATEGIC)
             if media_type not in known:
-                raise unsupported_media_type(known)
+                raise unsupported_media_type([*known, _APPLY])
             change = patches.Patch(media_type, await read_body(call.request))
             obj = self._registry.patch(target, change, call.user)
         return negotiation.one(accepted, resource, obj, call.request.query.get("includeObject", ""))
@@ -182,7 +184,8 @@ class Rest:
     async def _delete(self, call: Call, resource: Resource) -> Json:
         options = await self._delete_options(call)
         obj, gone = self._registry.delete(_target(call.info, resource), options)
-        return success(resource, obj) if gone and resource.custom else obj
+        # Pods end gracefully, and are shown as they were.
+        return success(resource, obj) if gone and resource is not PODS else obj
 
     async def _delete_all(self, call: Call, resource: Resource, accepted: Accepted) -> Json:
         if resource is NAMESPACES:
@@ -201,7 +204,7 @@ class Rest:
 
     async def _delete_options(self, call: Call) -> DeleteOptions:
         body = await read_body(call.request)
-        options = decode_object(body, call.request.content_type) if body else {}
+        options = decode_object(body, call.request.content_type, "DeleteOptions") if body else {}
         return DeleteOptions.parse(options, call.request.query.get("gracePeriodSeconds", ""))
 
 
@@ -241,11 +244,14 @@ class _Page:
 
 def _read_token(token: str) -> tuple[int, Key]:
     try:
-        body = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        body = json.loads(raw.decode("latin-1"))
         namespace, _, name = body["start"].rstrip("\0").rpartition("/")
         return int(body["rv"]), (namespace, name)
     except (binascii.Error, ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise bad_request(f"invalid continue token: continue key is not valid: {exc}") from exc
+        raise bad_request(
+            f"invalid continue token: continue key is not valid: {go_error(exc)}"
+        ) from exc
 
 
 def _target(info: RequestInfo, resource: Resource) -> Target:

@@ -13,6 +13,10 @@ from .status import FieldError, Subject, invalid, method_not_allowed
 if TYPE_CHECKING:
     from .rbac import Rbac, User
 
+_KINDS: Final = {
+    "selfsubjectreviews": "SelfSubjectReview",
+    "selfsubjectaccessreviews": "SelfSubjectAccessReview",
+}
 RESOURCES: Final = {
     ("authentication.k8s.io", "v1", "selfsubjectreviews"),
     ("authorization.k8s.io", "v1", "selfsubjectaccessreviews"),
@@ -38,7 +42,7 @@ def review(info: RequestInfo, user: User, asked: tuple[str, bytes], rbac: Rbac) 
     if media_type == protobuf.MEDIA_TYPE:
         question = protobuf.decode_review(body)
     else:
-        question = decode_object(body, media_type)
+        question = decode_object(body, media_type, _KINDS[info.resource])
     if info.resource == "selfsubjectreviews":
         return _self_subject(user)
     return _access(user, question, rbac)

@@ -65,7 +65,6 @@ _MIGRATIONS: Final = ("virtualmachineinstancemigrations",)
 
 _VIEW: Final = (
     Rule(_READ, ("",), ("configmaps", "events", "namespaces", "pods", "pods/log", "pods/status")),
-    Rule(_READ, ("coordination.k8s.io",), ("leases",)),
     Rule(_READ, ("kubevirt.io",), (*_VM_RESOURCES, *_MIGRATIONS)),
     Rule(("get", "list"), ("kubevirt.io",), ("kubevirts",)),
     Rule(("get",), ("subresources.kubevirt.io",), ("virtualmachineinstances/guestosinfo",)),
@@ -73,10 +72,10 @@ _VIEW: Final = (
 _EDIT: Final = (
     *_VIEW,
     Rule(_READ, ("",), ("secrets",)),
-    Rule(_WRITE, ("",), ("configmaps", "pods", "secrets")),
-    Rule(("create", "get"), ("",), ("pods/attach", "pods/exec", "pods/portforward")),
+    Rule(_WRITE, ("",), ("configmaps", "events", "pods", "secrets")),
+    Rule((*_READ, *_WRITE), ("",), ("pods/attach", "pods/exec", "pods/portforward")),
     Rule(("impersonate",), ("",), ("serviceaccounts",)),
-    Rule(_WRITE, ("coordination.k8s.io",), ("leases",)),
+    Rule((*_READ, *_WRITE), ("coordination.k8s.io",), ("leases",)),
     Rule(("create", "delete", "patch", "update"), ("kubevirt.io",), _VM_RESOURCES),
     Rule(("get",), ("subresources.kubevirt.io",), _STREAMS),
     Rule(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .resources import Resource
 
 _TOKEN: Final = re.compile(r"\s*(!=|==|[=!(),]|[^=!(),\s]+)")
+_OPERATORS: Final = ("=", "==", "!=", "(", ")", ",")
 _EXPECTED: Final = "in, notin, =, ==, !=, gt, lt"
 
 
@@ -65,6 +66,10 @@ class _LabelParser:
         """
         requirements: list[Requirement] = []
         while self._at < len(self._tokens):
+            if self._peek() in _OPERATORS:
+                raise bad_request(
+                    f"found '{self._peek()}', expected: !, identifier, or 'end of string'"
+                )
             requirements.append(self._requirement())
             if self._peek() not in (",", ""):
                 raise self._complaint("',' or 'end of string'")
@@ -105,7 +110,7 @@ class _LabelParser:
                 raise self._complaint(_EXPECTED)
 
     def _word(self) -> str:
-        if self._peek() in ("", "=", "==", "!=", "(", ")", ",", "!"):
+        if self._peek() in ("", "!", *_OPERATORS):
             raise self._complaint("identifier")
         return self._next()
 
@@ -115,7 +120,7 @@ class _LabelParser:
     def _set(self) -> frozenset[str]:
         if self._next() != "(":
             self._at -= 1
-            raise self._complaint("'('")
+            raise bad_request(f"unable to parse requirement: found '{self._peek()}' expected: '('")
         values = {self._value()}
         while (token := self._next()) == ",":
             values.add(self._value())

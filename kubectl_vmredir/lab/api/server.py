@@ -206,7 +206,7 @@ class ApiServer:
         info = RequestInfo.parse(request.method, request.path, request.query)
         certificate = request.get_extra_info("peercert")
         user = auth.authenticate(request.headers, certificate, self.tokens)
-        user = auth.impersonate(request.headers, user, info, self.rbac)
+        user = auth.impersonate(request.headers, user, self.rbac)
         self._authorize(user, info)
         if not info.is_resource:
             return discovery.handle(request)

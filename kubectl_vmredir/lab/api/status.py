@@ -148,7 +148,8 @@ def not_acceptable() -> Refusal:
     return Refusal(
         HTTPStatus.NOT_ACCEPTABLE,
         "NotAcceptable",
-        "only the following media types are accepted: application/json, application/yaml",
+        "only the following media types are accepted: application/json, application/yaml, "
+        "application/vnd.kubernetes.protobuf",
     )
 
 

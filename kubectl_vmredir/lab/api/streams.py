@@ -7,11 +7,13 @@ texts in reference/kubevirt.md 1.3 and 1.5.
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from . import dial, splice, websocket
+from .negotiation import answer
 from .objects import Json, dig, metadata, to_wire
 from .resources import PODS, VMIS
 from .roles import KUBEVIRT
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 VMI: Final = Subject("kubevirt.io", "virtualmachineinstance")
 """A VMI in the words of virt-api."""
+
+TEXT: Final = "text/plain; charset=utf-8"
 
 KINDS: Final = ("usbredir", "console", "vnc")
 
@@ -117,11 +121,11 @@ class Streams:
         except TimeoutError:
             return _gateway_timeout()
         try:
-            answer = websocket.accept(request.headers)
+            accepted = websocket.accept(request.headers)
         except websocket.NotAHandshake as refusal:
             self._leak(node.transport)
             return _not_a_handshake(refusal)
-        await self._carry(request, answer, node)
+        await self._carry(request, accepted, node)
         # Nobody reads this: the connection is gone, and was not HTTP any more.
         return web.Response()
 
@@ -149,12 +153,12 @@ class Streams:
 
         self._leaked[transport] = asyncio.get_running_loop().call_later(LEAK_S, collect)
 
-    async def _carry(self, request: web.BaseRequest, answer: bytes, node: dial.Opened) -> None:
+    async def _carry(self, request: web.BaseRequest, accepted: bytes, node: dial.Opened) -> None:
         transport = request.transport
         if transport is None:  # the client went while virt-handler was dialed
             node.transport.abort()
             return
-        transport.write(answer + node.early)
+        transport.write(accepted + node.early)
         try:
             if self._faults.resets_after_101:
                 self._faults.resets_after_101 -= 1
@@ -167,9 +171,8 @@ class Streams:
             request.protocol.connection_lost(None)
 
 
-def virt_api_headers(media_type: str) -> dict[str, str]:
-    """Return the headers of virt-api's answers."""
-    return {"Content-Type": media_type, "X-Content-Type-Options": "nosniff"}
+VIRT_API_HEADERS: Final = {"X-Content-Type-Options": "nosniff"}
+"""What each answer of virt-api has."""
 
 
 def refuse(request: web.BaseRequest, refusal: Refusal) -> web.Response:
@@ -177,11 +180,8 @@ def refuse(request: web.BaseRequest, refusal: Refusal) -> web.Response:
 
     kube-apiserver closes the connection of a refused upgrade.
     """
-    response = web.Response(
-        text=to_wire(refusal.status(), indent=1),
-        status=refusal.code,
-        headers=virt_api_headers("application/json"),
-    )
+    text = to_wire(refusal.status(), indent=1)
+    response = answer(text, "application/json", refusal.code, VIRT_API_HEADERS)
     if websocket.wants_upgrade(request.headers):
         response.force_close()
     return response
@@ -189,13 +189,11 @@ def refuse(request: web.BaseRequest, refusal: Refusal) -> web.Response:
 
 def _not_a_handshake(refusal: websocket.NotAHandshake) -> web.Response:
     status = to_wire(bad_request(refusal.message).status(), indent=1)
-    headers = virt_api_headers("text/plain; charset=utf-8")
-    headers["Sec-Websocket-Version"] = "13"
-    if refusal.status == 426:
+    headers = {**VIRT_API_HEADERS, "Sec-Websocket-Version": "13"}
+    if refusal.status is HTTPStatus.UPGRADE_REQUIRED:
         headers["Upgrade"] = "websocket"
-    return web.Response(
-        text=f"{refusal.status.phrase}\n{status}", status=refusal.status, headers=headers
-    )
+    text = f"{refusal.status.phrase}\n{status}"
+    return answer(text, TEXT, refusal.status, headers)
 
 
 def _gateway_timeout() -> web.Response:
@@ -208,8 +206,4 @@ def _gateway_timeout() -> web.Response:
         "details": {},
         "code": 504,
     }
-    return web.Response(
-        text=to_wire(body) + "\n",
-        status=504,
-        headers={"Content-Type": "text/plain; charset=utf-8"},
-    )
+    return answer(to_wire(body) + "\n", TEXT, HTTPStatus.GATEWAY_TIMEOUT)

@@ -68,7 +68,7 @@ class Subresources:
             case "version", "", "GET":
                 return self._version()
             case _:
-                return _text(404, "404: Page Not Found")
+                return _answer("404: Page Not Found", code=404)
 
     async def _stream(self, call: Call) -> web.StreamResponse:
         if self._faults.dials:
@@ -81,7 +81,7 @@ class Subresources:
     async def _migrate(self, call: Call) -> web.Response:
         body = await read_body(call.request)
         try:
-            options = decode_object(body, "application/json") if body else {}
+            options = decode_object(body, "application/json", "MigrateOptions") if body else {}
             self._create_migration(call, options)
         except Refusal as refusal:
             return streams.refuse(call.request, refusal)
@@ -120,8 +120,7 @@ class Subresources:
             "compiler": "",
             "platform": "linux/amd64",
         }
-        headers = negotiation.base_headers() | streams.virt_api_headers("application/json")
-        return web.Response(text=to_wire(found, indent=1), headers=headers)
+        return _answer(to_wire(found, indent=1), "application/json")
 
 
 def _refused_dial(call: Call, fault: DialFault) -> web.Response:
@@ -133,7 +132,7 @@ def _refused_dial(call: Call, fault: DialFault) -> web.Response:
             subject = Subject(info.group, info.resource)
             raise forbidden(subject, info.name, describe(call.user, info))
         case DialFault.UNAVAILABLE:
-            return _text(503, "service unavailable\n")
+            return _answer("service unavailable\n", code=503)
         case DialFault.CONFLICT:
             why = "Not configured with USB Redirection"
             return streams.refuse(call.request, conflict(streams.VMI, info.name, why))
@@ -142,6 +141,6 @@ def _refused_dial(call: Call, fault: DialFault) -> web.Response:
             return streams.refuse(call.request, full)
 
 
-def _text(code: int, text: str) -> web.Response:
-    headers = negotiation.base_headers() | streams.virt_api_headers("text/plain; charset=utf-8")
-    return web.Response(text=text, status=code, headers=headers)
+def _answer(text: str, media_type: str = streams.TEXT, code: int = 200) -> web.Response:
+    headers = negotiation.base_headers() | streams.VIRT_API_HEADERS
+    return negotiation.answer(text, media_type, code, headers)
