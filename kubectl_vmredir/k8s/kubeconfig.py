@@ -7,8 +7,6 @@ this is not left to the ``kubernetes`` package.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import re
 from dataclasses import dataclass, field
@@ -19,9 +17,10 @@ from urllib.parse import urlsplit
 import yaml
 
 from kubectl_vmredir.errors import KubeconfigError
+from kubectl_vmredir.k8s.config_node import ConfigNode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 _DEFAULT_PATH: Final = "~/.kube/config"
 _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -179,97 +178,17 @@ def load_config(
 def _existing_paths(options: ConfigOptions, environ: Mapping[str, str]) -> Sequence[Path]:
     if options.kubeconfig is not None:
         path = Path(options.kubeconfig)
-        if not path.is_file():
+        if not _is_there(path):
             raise KubeconfigError(f"no kubeconfig at {path}", hint=_CHOOSE_HINT)
         return [path]
     listed = [name for name in environ.get("KUBECONFIG", "").split(os.pathsep) if name]
     names = listed or [_DEFAULT_PATH]
     # An entry may be named twice; the first one wins.
-    paths = [path for name in dict.fromkeys(names) if (path := Path(name).expanduser()).is_file()]
+    paths = [path for name in dict.fromkeys(names) if _is_there(path := Path(name).expanduser())]
     if not paths and options.server is None:
         where = f"$KUBECONFIG ({os.pathsep.join(names)})" if listed else _DEFAULT_PATH
         raise KubeconfigError(f"no kubeconfig: nothing at {where}", hint=_CHOOSE_HINT)
     return paths
-
-
-class _Node:
-    """A mapping of a kubeconfig that knows where it stands."""
-
-    def __init__(self, fields: Mapping[Any, Any], where: str, folder: Path) -> None:
-        self._fields = fields
-        self._where = where
-        self._folder = folder
-
-    def text(self, key: str) -> str:
-        """Return a text; empty if it is not set."""
-        value = self._fields.get(key)
-        if value is None:
-            return ""
-        if not isinstance(value, str):
-            raise self.broken(f"{key} is not a text")
-        return value
-
-    def flag(self, key: str) -> bool:
-        """Return a boolean; False if it is not set."""
-        value = self._fields.get(key, False)
-        if not isinstance(value, bool):
-            raise self.broken(f"{key} is not true or false")
-        return value
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        """Return a list of texts; empty if it is not set."""
-        value = self._fields.get(key) or []
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self.broken(f"{key} is not a list of texts")
-        return tuple(value)
-
-    def path(self, key: str) -> Path | None:
-        """Return a path, relative to the file that it stands in."""
-        text = self.text(key)
-        return self._folder / text if text else None
-
-    def data(self, key: str) -> bytes:
-        """Return what stands there in base64."""
-        try:
-            return base64.b64decode(self.text(key), validate=False)
-        except (binascii.Error, ValueError) as exc:
-            raise self.broken(f"{key} is not base64") from exc
-
-    def command(self, key: str) -> str:
-        """Return a command; one with a slash is relative to the file that it stands in."""
-        text = self.text(key)
-        return str(self._folder / text) if os.sep in text else text
-
-    def node(self, key: str) -> _Node | None:
-        """Return a mapping; None if it is not set."""
-        value = self._fields.get(key)
-        if value is None:
-            return None
-        return self._child(value, key)
-
-    def nodes(self, key: str) -> Iterator[_Node]:
-        """Yield the mappings of a list; none if it is not set."""
-        value = self._fields.get(key) or []
-        if not isinstance(value, list):
-            raise self.broken(f"{key} is not a list")
-        for item in value:
-            yield self._child(item, f"an entry of {key}")
-
-    def raw(self, key: str) -> Any:  # noqa: ANN401 - passed on as it stands
-        """Return whatever stands there."""
-        return self._fields.get(key)
-
-    def broken(self, what: str) -> KubeconfigError:
-        """Return the error that says what is wrong here."""
-        return KubeconfigError(
-            f"broken kubeconfig {self._where}: {what}",
-            hint="Check the file with: kubectl config view",
-        )
-
-    def _child(self, value: Any, what: str) -> _Node:  # noqa: ANN401 - checked here
-        if not isinstance(value, dict):
-            raise self.broken(f"{what} is not a mapping")
-        return _Node(value, self._where, self._folder)
 
 
 class _Merged:
@@ -277,9 +196,9 @@ class _Merged:
 
     def __init__(self) -> None:
         self.current_context = ""
-        self.contexts: dict[str, _Node] = {}
-        self.clusters: dict[str, _Node] = {}
-        self.users: dict[str, _Node] = {}
+        self.contexts: dict[str, ConfigNode] = {}
+        self.clusters: dict[str, ConfigNode] = {}
+        self.users: dict[str, ConfigNode] = {}
 
     def add(self, path: Path) -> None:
         """Add a file, after those that are there."""
@@ -295,7 +214,7 @@ class _Merged:
                 f"broken kubeconfig {path}: not YAML{where}",
                 hint="Check the file with: kubectl config view",
             ) from None
-        node = _Node({"": loaded}, str(path), path.absolute().parent).node("")
+        node = ConfigNode({"": loaded}, str(path), path.absolute().parent).node("")
         if node is None:
             return
         self.current_context = self.current_context or node.text("current-context")
@@ -310,7 +229,7 @@ class _Merged:
                     entries.setdefault(entry.text("name"), content)
 
 
-def _entry(entries: Mapping[str, _Node], kind: str, name: str) -> _Node:
+def _entry(entries: Mapping[str, ConfigNode], kind: str, name: str) -> ConfigNode:
     try:
         return entries[name]
     except KeyError:
@@ -376,7 +295,7 @@ def _namespace(text: str) -> str:
     return text
 
 
-def _ca(cluster: _Node) -> bytes | None:
+def _ca(cluster: ConfigNode) -> bytes | None:
     if data := cluster.data("certificate-authority-data"):
         return data
     if (path := cluster.path("certificate-authority")) is None:
@@ -387,14 +306,14 @@ def _ca(cluster: _Node) -> bytes | None:
         raise cluster.broken(f"cannot read certificate-authority {path}: {exc.strerror}") from exc
 
 
-def _exec_config(cluster: _Node) -> Any:  # noqa: ANN401 - passed on as it stands
+def _exec_config(cluster: ConfigNode) -> Any:  # noqa: ANN401 - passed on as it stands
     for extension in cluster.nodes("extensions"):
         if extension.text("name") == "client.authentication.k8s.io/exec":
             return extension.raw("extension")
     return None
 
 
-def _user(name: str, user: _Node | None, options: ConfigOptions) -> UserConfig:
+def _user(name: str, user: ConfigNode | None, options: ConfigOptions) -> UserConfig:
     if user is None:
         return UserConfig(token=options.token or "")
     given = options.token is not None
@@ -414,7 +333,7 @@ def _user(name: str, user: _Node | None, options: ConfigOptions) -> UserConfig:
     )
 
 
-def _exec_plugin(user: _Node) -> ExecPlugin | None:
+def _exec_plugin(user: ConfigNode) -> ExecPlugin | None:
     if (node := user.node("exec")) is None:
         return None
     command = node.command("command")
@@ -431,7 +350,7 @@ def _exec_plugin(user: _Node) -> ExecPlugin | None:
     )
 
 
-def _impersonation(user: _Node | None, options: ConfigOptions) -> Impersonation:
+def _impersonation(user: ConfigNode | None, options: ConfigOptions) -> Impersonation:
     extra: dict[str, Sequence[str]] = {}
     if user is not None and (node := user.node("as-user-extra")) is not None:
         extra = {key: node.texts(key) for key in user.raw("as-user-extra")}

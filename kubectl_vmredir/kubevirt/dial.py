@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kubectl_vmredir.errors import VmRedirError
     from kubectl_vmredir.k8s.client import KubeClient
     from kubectl_vmredir.k8s.transport import Access
-    from kubectl_vmredir.kubevirt.websocket import Websocket
+    from kubectl_vmredir.kubevirt.stream import Websocket
     from kubectl_vmredir.model import VmiRef
     from kubectl_vmredir.service.ports import LinkListener
 

@@ -13,7 +13,8 @@ from kubectl_vmredir.k8s.client import KubeClient
 from kubectl_vmredir.k8s.kubeconfig import ClusterConfig, UserConfig
 from kubectl_vmredir.k8s.transport import Access
 from kubectl_vmredir.kubevirt.handshake import Refusal
-from kubectl_vmredir.kubevirt.websocket import Websocket, dial
+from kubectl_vmredir.kubevirt.stream import Websocket
+from kubectl_vmredir.kubevirt.websocket import dial
 from tests.support.certificates import Authority
 from tests.support.scripted_server import Exchange, Script, ScriptedServer
 

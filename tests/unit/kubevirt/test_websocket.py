@@ -1,9 +1,8 @@
-"""What goes through an open websocket, and how it ends."""
+"""How a websocket is opened, refused, redirected, cancelled."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,22 +10,23 @@ from pathlib import Path
 import pytest
 
 from kubectl_vmredir.errors import (
-    PathBroken,
-    RemoteProtocolError,
-    StreamLost,
+    CertificateRejected,
+    ClusterError,
+    ClusterUnreachable,
+    RedirectRefused,
 )
-from kubectl_vmredir.kubevirt.websocket import Websocket
+from kubectl_vmredir.k8s.kubeconfig import UserConfig
+from kubectl_vmredir.kubevirt.handshake import Refusal
+from kubectl_vmredir.kubevirt.stream import Websocket
+from kubectl_vmredir.kubevirt.websocket import dial
+from tests.support.certificates import Authority
 from tests.support.scripted_server import (
     BINARY,
-    CLOSE,
-    CONTINUATION,
-    PING,
-    PONG,
-    TEXT,
     Exchange,
+    ScriptedServer,
     frame_bytes,
 )
-from tests.support.websockets import Ears, World, accepting
+from tests.support.websockets import AUTHORITY, PATH, Ears, World, accepting, nothing
 
 
 @pytest.fixture
@@ -35,265 +35,323 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield World(stack, tmp_path)
 
 
-# -- messages in ----------------------------------------------------------------------------
+# -- the handshake --------------------------------------------------------------------------
 
 
-async def test_fragments_make_one_stream_and_empty_ones_are_swallowed(world: World) -> None:
-    ears = Ears()
+async def test_handshake_is_what_virt_api_wants(world: World) -> None:
+    server = await world.serve(accepting(nothing))
 
-    async def frames(exchange: Exchange) -> None:
-        # control-plane.md, "Framing": 32768 bytes of QEMU, then 40000.
-        await exchange.frame(BINARY, b"a" * 32768, fin=False)
-        await exchange.frame(CONTINUATION)
-        await exchange.frame(BINARY, b"b" * 10240, fin=False)
-        await exchange.frame(PING, b"between")
-        await exchange.frame(CONTINUATION, b"c" * 10240, fin=False)
-        await exchange.frame(CONTINUATION, b"d")
-        await exchange.frame(BINARY)
+    found = await world.dial(server, Ears())
 
-    await world.open(accepting(frames), ears)
-    await ears.until(lambda: len(ears.heard) >= 53249)
-
-    assert bytes(ears.heard) == b"a" * 32768 + b"b" * 10240 + b"c" * 10240 + b"d"
-    assert all(ears.chunks)
+    assert isinstance(found, Websocket)
+    (request,) = server.requests
+    assert (request.method, request.target) == ("GET", PATH)
+    assert request.header("authorization") == "Bearer s3cret"
+    assert request.header("sec-websocket-protocol") == "plain.kubevirt.io"
+    assert request.header("sec-websocket-version") == "13"
+    assert request.header("sec-websocket-extensions") == ""
+    assert request.header("user-agent").startswith("kubectl-vmredir/")
+    assert request.header("host") == f"127.0.0.1:{server.port}"
 
 
-async def test_text_is_dropped_with_its_continuations(world: World) -> None:
-    ears = Ears()
-
-    async def frames(exchange: Exchange) -> None:
-        await exchange.frame(TEXT, b"not", fin=False)
-        await exchange.frame(CONTINUATION, b"this")
-        await exchange.frame(BINARY, b"but", fin=False)
-        await exchange.frame(CONTINUATION, b" this")
-
-    await world.open(accepting(frames), ears)
-    await ears.until(lambda: len(ears.heard) >= 8)
-
-    assert bytes(ears.heard) == b"but this"
-
-
-async def test_large_frame_is_taken(world: World) -> None:
-    ears, payload = Ears(), os.urandom(4 << 20)
-
-    async def frames(exchange: Exchange) -> None:
-        await exchange.frame(BINARY, payload)
-
-    await world.open(accepting(frames), ears)
-    await ears.until(lambda: len(ears.heard) >= len(payload))
-
-    assert bytes(ears.heard) == payload
-
-
-async def test_ping_of_the_server_is_answered(world: World) -> None:
-    answered: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
-
-    async def frames(exchange: Exchange) -> None:
-        await exchange.frame(PING, b"keep alive")
-        answered.put_nowait(await exchange.read_frame())
-
-    await world.open(accepting(frames), Ears())
-
-    async with asyncio.timeout(5):
-        assert await answered.get() == (PONG, b"keep alive")
-
-
-async def test_paused_reader_hears_nothing_until_it_resumes(world: World) -> None:
-    ears, pings = Ears(), asyncio.Queue[None]()
-
-    async def frames(exchange: Exchange) -> None:
-        await exchange.write(b"".join(frame_bytes(BINARY, bytes([n])) for n in range(9)))
-        pings.put_nowait(None)
-
-    stream: Websocket | None = None
-
-    def pause_at_the_third() -> None:
-        assert stream is not None
-        if len(ears.heard) == 3:
-            stream.pause_reading()
-
-    ears.on_received = pause_at_the_third
-    gate = asyncio.Event()
+@pytest.mark.parametrize("cut", ["records", "bytes", "chunked", "to the end of the stream"])
+async def test_refusal_is_read_to_the_end_of_its_body(world: World, cut: str) -> None:
+    body = b'{"kind": "Status", "message": "Not configured with USB Redirection"}'
 
     async def script(exchange: Exchange) -> None:
-        await exchange.write(exchange.acceptance())
-        await gate.wait()
-        await frames(exchange)
+        sized = exchange.head(409, {"Content-Length": str(len(body))}) + body
+        match cut:
+            case "records":  # as kube-apiserver echoes what virt-api answered
+                for line in sized.splitlines(keepends=True):
+                    await exchange.write(line)
+            case "bytes":
+                for byte in sized:
+                    await exchange.write(bytes([byte]))
+            case "chunked":
+                await exchange.write(exchange.head(409, {"Transfer-Encoding": "chunked"}))
+                await exchange.write(b"4\r\n%b\r\n" % body[:4])
+                await exchange.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body) - 4, body[4:]))
+            case _:
+                await exchange.write(exchange.head(409, {"Connection": "close"}) + body[:9])
+                await exchange.write(body[9:])
+                exchange.say_goodbye()
+
+    found = await world.dial(await world.serve(script), Ears())
+
+    assert isinstance(found, Refusal)
+    assert found.status == 409
+    assert found.body == body
+
+
+async def test_endless_refusal_is_cut(world: World) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.write(exchange.head(500, {"Content-Length": "99999999"}))
+        while True:
+            await exchange.write(b"x" * 65536)
+
+    found = await world.dial(await world.serve(script), Ears())
+
+    assert isinstance(found, Refusal)
+    assert len(found.body) == 65536
+
+
+async def test_bytes_right_behind_the_101_are_not_lost(world: World) -> None:
+    ears = Ears()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.write(exchange.acceptance() + frame_bytes(BINARY, b"hello"))
         await exchange.until_closed()
 
-    stream = await world.open(script, ears)
-    gate.set()
-    await ears.until(lambda: len(ears.heard) == 3)
-    # A write of the server has long arrived when its answer to ours has: it is the same read.
-    stream.resume_reading()
-    assert bytes(ears.heard) == bytes(range(9))
+    await world.open(script, ears)
+    await ears.until(lambda: ears.heard)
+
+    assert bytes(ears.heard) == b"hello"
 
 
-# -- messages out ---------------------------------------------------------------------------
-
-
-async def test_each_send_is_one_masked_binary_message(world: World) -> None:
-    got: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
-
-    async def frames(exchange: Exchange) -> None:
-        for _ in range(3):
-            got.put_nowait(await exchange.read_frame())
-
-    stream = await world.open(accepting(frames), Ears())
-    large = os.urandom(70000)
-    stream.send(b"one")
-    stream.send(b"")
-    buffer = bytearray(b"two")
-    stream.send(memoryview(buffer))
-    buffer[:] = b"xxx"  # the view may be reused
-    stream.send(large)
-
-    async with asyncio.timeout(5):
-        assert [await got.get() for _ in range(3)] == [
-            (BINARY, b"one"),
-            (BINARY, b"two"),
-            (BINARY, large),
-        ]
-
-
-async def test_slow_reader_is_felt_through_the_water_marks(world: World) -> None:
-    ears, go = Ears(), asyncio.Event()
-
-    async def frames(exchange: Exchange) -> None:
-        await go.wait()
-
-    stream = await world.open(accepting(frames), ears)
-    chunk = bytes(65536)
-    for _ in range(1000):
-        if ears.writable_calls:
-            break
-        stream.send(chunk)
-        await asyncio.sleep(0)
-    assert ears.writable_calls == [False]
-
-    go.set()
-    await ears.until(lambda: len(ears.writable_calls) == 2)
-    assert ears.writable_calls == [False, True]
-
-
-async def test_round_trip_is_that_of_the_ping_which_was_answered(world: World) -> None:
-    ears = Ears()
-
-    async def frames(exchange: Exchange) -> None:
-        _first = await exchange.read_frame()
-        _opcode, second = await exchange.read_frame()
-        await exchange.frame(PONG, b"unasked")
-        await exchange.frame(PONG, second)
-
-    stream = await world.open(accepting(frames), ears)
-    stream.ping()
-    stream.ping()
-    await ears.until(lambda: ears.round_trips_s)
-
-    assert len(ears.round_trips_s) == 1
-    assert 0 < ears.round_trips_s[0] < 5
-
-
-# -- ends -----------------------------------------------------------------------------------
-
-
-async def test_goodbye_of_the_server_is_the_end_of_the_stream(world: World) -> None:
-    ears = Ears()
-
-    async def frames(exchange: Exchange) -> None:
-        await exchange.frame(BINARY, b"last")
-        exchange.say_goodbye()
-
-    await world.open(accepting(frames), ears)
-    cause = await ears.end()
-
-    assert bytes(ears.heard) == b"last"
-    assert type(cause) is StreamLost
-    assert str(cause) == "the VM's end of the stream is gone"
-
-
-@pytest.mark.parametrize("way", ["cut", "reset"])
-async def test_end_without_goodbye_is_a_broken_path(world: World, way: str) -> None:
-    ears = Ears()
-
-    async def frames(exchange: Exchange) -> None:
-        await exchange.frame(BINARY, b"last")
-        {"cut": exchange.cut, "reset": exchange.reset}[way]()
-
-    await world.open(accepting(frames), ears)
-    cause = await ears.end()
-
-    assert type(cause) is PathBroken
-
-
-async def test_close_frame_of_the_server_ends_the_stream(world: World) -> None:
-    ears, answered = Ears(), asyncio.Queue[tuple[int, bytes]]()
-
-    async def frames(exchange: Exchange) -> None:
-        await exchange.frame(CLOSE, b"\x03\xe8")
-        answered.put_nowait(await exchange.read_frame())
-
-    await world.open(accepting(frames), ears)
-
-    async with asyncio.timeout(5):
-        assert await answered.get() == (CLOSE, b"\x03\xe8")
-    assert isinstance(await ears.end(), StreamLost)
-
-
-async def test_broken_frame_is_the_fault_of_the_server(world: World) -> None:
-    ears = Ears()
-
-    async def frames(exchange: Exchange) -> None:
-        await exchange.frame(0x3, b"no such opcode")
-
-    await world.open(accepting(frames), ears)
-    cause = await ears.end()
-
-    assert isinstance(cause, RemoteProtocolError)
-    assert "opcode" in str(cause)
-
-
-async def test_frame_without_end_is_the_fault_of_the_server(world: World) -> None:
-    ears = Ears()
-
-    async def frames(exchange: Exchange) -> None:
-        await exchange.write(b"\x82\x7f" + (1 << 40).to_bytes(8))
-
-    await world.open(accepting(frames), ears)
-
-    assert isinstance(await ears.end(), RemoteProtocolError)
-
-
-async def test_close_says_goodbye_and_waits_for_the_end(world: World) -> None:
-    ears, got = Ears(), asyncio.Queue[tuple[int, bytes]]()
-
-    async def frames(exchange: Exchange) -> None:
-        got.put_nowait(await exchange.read_frame())
-        got.put_nowait(await exchange.read_frame())
-        await exchange.frame(CLOSE, b"\x03\xe8")
-        exchange.say_goodbye()
-
-    stream = await world.open(accepting(frames), ears)
-    stream.send(b"last words")
-    async with asyncio.timeout(0.9):
-        await stream.close()
-
-    assert [got.get_nowait(), got.get_nowait()] == [(BINARY, b"last words"), (CLOSE, b"\x03\xe8")]
-    assert str(ears.cause) == "closed by us"
-    await stream.close()
-    stream.send(b"into the void")
-    stream.ping()
-
-
-async def test_close_does_not_wait_for_a_server_that_hangs(world: World) -> None:
+async def test_101_in_single_bytes_is_understood(world: World) -> None:
     ears = Ears()
 
     async def script(exchange: Exchange) -> None:
-        await exchange.write(exchange.acceptance())
+        for byte in exchange.acceptance() + frame_bytes(BINARY, b"hello"):
+            await exchange.write(bytes([byte]))
+        await exchange.until_closed()
+
+    await world.open(script, ears)
+    await ears.until(lambda: len(ears.heard) == 5)
+
+    assert bytes(ears.heard) == b"hello"
+
+
+async def test_wrong_accept_key_is_no_websocket(world: World) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.write(exchange.acceptance({"Sec-WebSocket-Accept": "bm90IGl0"}))
+
+    with pytest.raises(ClusterError, match="does not speak websocket"):
+        await world.dial(await world.serve(script), Ears())
+
+
+async def test_what_is_not_http_is_a_refusal_without_status(world: World) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+
+    found = await world.dial(await world.serve(script), Ears())
+
+    assert isinstance(found, Refusal)
+    assert found.status == 0
+
+
+@pytest.mark.parametrize("way", ["goodbye", "cut", "reset"])
+async def test_connection_that_ends_unanswered_is_unreachable(world: World, way: str) -> None:
+    async def script(exchange: Exchange) -> None:
+        {"goodbye": exchange.say_goodbye, "cut": exchange.cut, "reset": exchange.reset}[way]()
+
+    with pytest.raises(ClusterUnreachable):
+        await world.dial(await world.serve(script), Ears())
+
+
+async def test_silent_server_is_given_up(world: World) -> None:
+    gone = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
         await exchange.read_to_end()
+        gone.set()
 
-    stream = await world.open(script, ears)
-    stream.pause_reading()
-    await stream.close(timeout_s=0.05)
+    server = await world.serve(script)
+    access = await world.access(server)
+    with pytest.raises(ClusterUnreachable, match="does not answer in time"):
+        await dial(f"{access.server}{PATH}", access, Ears(), answer_timeout_s=0.05)
 
-    assert str(await ears.end()) == "closed by us"
+    async with asyncio.timeout(1):
+        await gone.wait()
+
+
+async def test_port_where_nobody_listens_is_unreachable(world: World) -> None:
+    server = await world.serve(accepting(nothing))
+    access = await world.access(server)
+
+    with pytest.raises(ClusterUnreachable, match=r"cannot reach https://127\.0\.0\.1"):
+        await dial("https://127.0.0.1:1/x", access, Ears())
+
+
+async def test_certificate_of_another_authority_is_rejected(world: World) -> None:
+    server = await world.serve(accepting(nothing))
+
+    with pytest.raises(CertificateRejected):
+        await world.dial(server, Ears(), ca=Authority("other").pem)
+    assert server.requests == []
+
+
+async def test_certificate_for_another_name_is_rejected(world: World) -> None:
+    server = await world.serve(accepting(nothing), "elsewhere.example")
+
+    with pytest.raises(CertificateRejected):
+        await world.dial(server, Ears())
+    assert server.requests == []
+
+
+async def test_tls_server_name_is_what_the_certificate_is_checked_for(world: World) -> None:
+    server = await world.serve(accepting(nothing), "elsewhere.example")
+
+    found = await world.dial(server, Ears(), tls_server_name="elsewhere.example")
+
+    assert isinstance(found, Websocket)
+
+
+async def test_insecure_takes_any_certificate(world: World) -> None:
+    server = await world.serve(accepting(nothing), "elsewhere.example")
+
+    found = await world.dial(server, Ears(), ca=None, insecure=True)
+
+    assert isinstance(found, Websocket)
+
+
+async def test_client_certificate_is_shown(world: World) -> None:
+    server = await world.serve(accepting(nothing))
+    certificate, key = AUTHORITY.client("alice")
+
+    await world.dial(server, Ears(), user=UserConfig(certificate=certificate, key=key))
+
+    assert server.requests[0].user == "alice"
+    assert server.requests[0].header("authorization") == ""
+
+
+# -- redirects ------------------------------------------------------------------------------
+
+
+async def test_redirect_on_the_same_server_is_followed(world: World) -> None:
+    async def script(exchange: Exchange) -> None:
+        if exchange.target == PATH:
+            await exchange.answer(307, headers={"Location": "/moved"})
+        else:
+            await accepting(nothing)(exchange)
+
+    server = await world.serve(script)
+    found = await world.dial(server, Ears())
+
+    assert isinstance(found, Websocket)
+    assert [request.target for request in server.requests] == [PATH, "/moved"]
+
+
+async def test_redirect_to_another_port_is_refused_and_nothing_goes_there(world: World) -> None:
+    other = await world.serve(accepting(nothing))
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.answer(307, headers={"Location": f"{other.url}/steal"})
+
+    with pytest.raises(RedirectRefused, match=rf"sends us to {other.url}/steal"):
+        await world.dial(await world.serve(script), Ears())
+    assert other.requests == []
+
+
+async def test_redirect_in_circles_is_refused(world: World) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.answer(302, headers={"Location": PATH})
+
+    server = await world.serve(script)
+    with pytest.raises(RedirectRefused):
+        await world.dial(server, Ears())
+    assert len(server.requests) == 4
+
+
+# -- cancellation ---------------------------------------------------------------------------
+
+
+async def test_dial_that_is_cancelled_early_leaves_no_connection(world: World) -> None:
+    asked, gone = asyncio.Event(), asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        asked.set()
+        await exchange.read_to_end()
+        gone.set()
+
+    server = await world.serve(script)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(world.dial(server, Ears()))
+        await asked.wait()
+        task.cancel()
+
+    assert task.cancelled()
+    async with asyncio.timeout(1):
+        await gone.wait()
+
+
+async def test_cancellation_after_the_101_waits_until_the_caller_has_the_websocket(
+    world: World,
+) -> None:
+    found: list[Websocket | Refusal] = []
+    reached_next_wait = False
+
+    class CancelAtFirstByte(Ears):
+        def received(self, data: memoryview) -> None:
+            super().received(data)
+            task.cancel()  # between the 101 and the return of dial
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.write(exchange.acceptance() + frame_bytes(BINARY, b"hello"))
+        await exchange.until_closed()
+
+    ears = CancelAtFirstByte()
+    server = await world.serve(script)
+    access = await world.access(server)
+
+    async def owner() -> None:
+        nonlocal reached_next_wait
+        found.append(await dial(f"{access.server}{PATH}", access, ears))
+        reached_next_wait = True
+        await asyncio.sleep(5)
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(owner())
+
+    (stream,) = found
+    assert isinstance(stream, Websocket)
+    assert reached_next_wait
+    assert task.cancelled()
+    assert ears.cause is None
+    await stream.close()
+
+
+# -- proxies --------------------------------------------------------------------------------
+
+
+async def test_proxy_is_asked_for_a_tunnel_and_sees_no_token(world: World, tmp_path: Path) -> None:
+    server = await world.serve(accepting(nothing))
+
+    async with ScriptedServer(Exchange.tunnel) as proxy:
+        found = await world.dial(
+            server, Ears(), proxy_url=f"http://user:pass@127.0.0.1:{proxy.port}"
+        )
+        assert isinstance(found, Websocket)
+        await found.close()
+
+    (request,) = proxy.requests
+    assert (request.method, request.target) == ("CONNECT", f"127.0.0.1:{server.port}")
+    assert request.header("proxy-authorization") == "Basic dXNlcjpwYXNz"
+    assert request.header("authorization") == ""
+
+
+async def test_proxy_that_refuses_is_named(world: World) -> None:
+    server = await world.serve(accepting(nothing))
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.answer(407)
+
+    async with ScriptedServer(script) as proxy:
+        with pytest.raises(ClusterUnreachable, match=r"the proxy .* refused") as caught:
+            await world.dial(server, Ears(), proxy_url=f"http://user:pass@127.0.0.1:{proxy.port}")
+
+    assert "pass" not in f"{caught.value} {caught.value.hint}"
+
+
+# -- secrets --------------------------------------------------------------------------------
+
+
+async def test_token_is_in_no_log_however_verbose(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(1)
+    server = await world.serve(accepting(nothing))
+
+    await world.dial(server, Ears())
+
+    assert "s3cret" not in caplog.text
