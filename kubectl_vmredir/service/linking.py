@@ -113,6 +113,8 @@ class LinkKeeper:
             else:
                 self._note_end(session)
                 if over := session.lost or session.restart_wanted:
+                    if await session.linked():  # by a dial that a former task began
+                        continue
                     return over
                 until = await self._relink(session, facts)
             await session.bell.wait(until)

@@ -370,7 +370,8 @@ def _phase_on_vmi(view: MigrationView, node: str) -> MigrationPhase:
     if view.completed:
         return MigrationPhase.COMPLETED
     # Up to KubeVirt 1.5 nodeName and completed come in one update, later nodeName comes first.
-    if view.target_node and node == view.target_node:
+    # Between two clusters both nodes may have the same name.
+    if node == view.target_node != view.source_node and node:
         return MigrationPhase.NODE_FLIPPED
     if view.target_domain_ready_timestamp:
         return MigrationPhase.TARGET_READY

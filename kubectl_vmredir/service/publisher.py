@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.service.interface import NumbersSampled
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
     from kubectl_vmredir.model import RedirectionId
     from kubectl_vmredir.service.interface import Change, Numbers, Snapshot
@@ -38,7 +38,8 @@ class _Subscription:
             self._behind = True
             self._queue.put_nowait(change)
 
-    async def changes(self) -> AsyncIterator[Change]:
+    async def changes(self) -> AsyncGenerator[Change, None]:
+        """Yield a snapshot, and then what is queued, until the end."""
         while True:
             change = None if self._behind else await self._queue.get()
             # The queue may have run over while we waited for a subscriber that was slow.
@@ -102,7 +103,8 @@ class Publisher:
             subscription.put(None)
         self._note_interest()
         try:
-            yield subscription.changes()
+            async with aclosing(subscription.changes()) as changes:
+                yield changes
         finally:
             self._subscriptions.discard(subscription)
             self._note_interest()

@@ -117,6 +117,7 @@ class DeviceSession:
         self._machine = machine
         self._finisher = finisher
         self._dialing = f"dial-{device.bus_device}"
+        self._closing = f"close-{device.bus_device}"
         self._loop = asyncio.get_running_loop()
         self._events: deque[Event] = deque()
         self._carrying_out = False
@@ -135,20 +136,14 @@ class DeviceSession:
         """Ring this bell from now on; a former borrower hears nothing more."""
         self.bell = bell
 
-    async def dial(self, dialer: Dialer, to: Destination) -> Wait | None:
-        """Open a link, or wait with a former borrower for the one that is being dialed.
-
-        Returns:
-            What to wait for, if it is not allowed now.
+    async def dial(self, dialer: Dialer, to: Destination) -> None:
+        """Open a link, if that is allowed now; or join a former borrower's dial under way.
 
         Raises:
             VmRedirError: If the VM could not be reached.
         """
         assert self.endpoint is None, "dialed with a link open"
-        if (wait := self._objection(Act.DIAL, to)) is not None:
-            return wait
         await self._finisher.finish(self._dialing, lambda: self._dial(dialer, to))
-        return None
 
     async def linked(self) -> bool:
         """Return whether a link is open; waits for one that is just being dialed."""
@@ -193,10 +188,8 @@ class DeviceSession:
         """
         if (endpoint := self.endpoint) is None:
             return None
-        if (wait := self._objection(Act.CLOSE, endpoint.to)) is not None:
-            return wait
-        await self._finisher.finish(f"close-{self.device.bus_device}", lambda: endpoint.close(why))
-        return None
+        await self._finisher.finish(self._closing, lambda: self._close(endpoint, why))
+        return self._objection(Act.CLOSE, endpoint.to) if self.endpoint is endpoint else None
 
     def start_over(self, reason: str) -> None:
         """Give this session up; its borrower closes it and claims the device anew."""
@@ -275,7 +268,13 @@ class DeviceSession:
         verdict = self._gate.may(act, to.vmi, self._loop.time(), greeted=greeted)
         return verdict if isinstance(verdict, Wait) else None
 
+    async def _close(self, endpoint: LinkEndpoint, why: str) -> None:
+        if self._objection(Act.CLOSE, endpoint.to) is None:
+            await endpoint.close(why)
+
     async def _dial(self, dialer: Dialer, to: Destination) -> None:
+        if self._objection(Act.DIAL, to) is not None:
+            return
         endpoint = LinkEndpoint(self, to)
         link = await dialer.dial(to.vmi, endpoint)
         # No await from here on: a link that is open has an owner.

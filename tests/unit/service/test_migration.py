@@ -320,6 +320,13 @@ def test_vm_that_has_no_qemu_is_not_in_flight(event: ClusterEvent) -> None:
     assert not in_flight(tracker, 10)
 
 
+def test_nodes_of_one_name_in_two_clusters_are_no_flip() -> None:
+    tracker = told(vmi(replace(DETECTED, target_node="node1")))
+
+    assert phase(tracker) is MigrationPhase.TARGET_DETECTED
+    assert in_flight(tracker, 1e9)
+
+
 def test_migration_object_outlasts_the_vmi_that_it_names() -> None:
     tracker = told(vmim("Pending"))
     tracker.handle(VmiGone(VMI), 10)

@@ -482,6 +482,24 @@ async def test_dial_of_a_cancelled_task_ends_in_the_session_and_is_closed_by_unb
     assert world.devices.hosts[0].released
 
 
+async def test_device_lost_while_a_dead_task_still_dials_leaves_no_link_behind(
+    world: World,
+) -> None:
+    hold = Hold()
+    world.dialer.script.append(hold)
+    await world.bind()
+    await cancel_the_task(world)
+    await pull_the_device_out(world)
+    await unbind(world)
+    await after(1)
+
+    hold.go.set()
+    await at_rest()
+
+    assert [link.open for link in world.dialer.links] == [False]
+    assert (await world.service.snapshot()).redirections == ()
+
+
 async def test_claim_of_a_cancelled_task_is_given_back_by_unbind(world: World) -> None:
     world.devices.claims = False
     await world.bind()

@@ -57,7 +57,7 @@ class Bench:
         return self.dialer.links[-1]
 
     async def dial(self) -> None:
-        assert await self.session.dial(self.dialer, HERE) is None
+        await self.session.dial(self.dialer, HERE)
         await at_rest()
 
 
@@ -433,7 +433,7 @@ async def test_bell_of_the_borrower_rings_when_something_happens(bench: Bench) -
 
 async def test_gate_is_asked_before_each_dial_and_close(bench: Bench) -> None:
     bench.facts[0] = VmiFacts()
-    assert isinstance(await bench.session.dial(bench.dialer, HERE), Wait)
+    await bench.session.dial(bench.dialer, HERE)
     assert bench.dialer.attempts == []
 
     bench.facts[0] = AT_REST
