@@ -191,6 +191,17 @@ def _existing_paths(options: ConfigOptions, environ: Mapping[str, str]) -> Seque
     return paths
 
 
+def _is_there(path: Path) -> bool:
+    """Return whether there is something to read, or to fail at reading."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 class _Merged:
     """The files of a list as one: what comes first wins."""
 
