@@ -59,8 +59,9 @@ class Options:
 
     @property
     def in_lab(self) -> bool:
-        """Whether the lab is meant: asked for, or we are in its shell."""
-        return self.lab or LAB_VARIABLE in os.environ
+        """Whether the lab is meant: asked for, or we are in its shell and nothing else was said."""
+        elsewhere = self.kubeconfig is not None or self.virtual
+        return self.lab or (LAB_VARIABLE in os.environ and not elsewhere)
 
 
 @dataclass(frozen=True, slots=True)

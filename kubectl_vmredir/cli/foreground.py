@@ -20,7 +20,6 @@ from kubectl_vmredir.model import RedirectionState
 from kubectl_vmredir.service.interface import (
     ClosingWaits,
     RedirectionChanged,
-    RedirectionEnded,
     StoryAdded,
 )
 
@@ -59,17 +58,17 @@ async def keep_bound(service: Service, request: BindRequest) -> int:
             redirection = await service.bind(request)
             following = group.create_task(_follow(changes, redirection), name="follow")
             ending = group.create_task(_end_at_signal(service, signals), name="signals")
-            done, _ = await asyncio.wait([following, ending], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([following, ending], return_when=asyncio.FIRST_COMPLETED)
             for task in (following, ending):
                 task.cancel()
-            return done.pop().result()
+            return (ending if ending.done() else following).result()
     finally:
         for number in SIGNALS:
             loop.remove_signal_handler(number)
 
 
 async def _follow(changes: AsyncIterator[Change], wanted: RedirectionId) -> int:
-    """Tell the story of a redirection until it ends or cannot begin."""
+    """Tell the story of a redirection; return if it cannot begin, or when the service ends."""
     was_connected = False
     async for change in changes:
         match change:
@@ -81,8 +80,6 @@ async def _follow(changes: AsyncIterator[Change], wanted: RedirectionId) -> int:
                     _tell_trouble(status.trouble)
                     if not was_connected:
                         return status.trouble.exit_code
-            case RedirectionEnded(id=found) if found == wanted:
-                return ExitCode.OK
             case ClosingWaits(risks=risks):
                 for risk in risks:
                     _say(f"waiting before the device is taken out of {risk.vmi}: {risk.waits_for}")

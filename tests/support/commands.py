@@ -1,0 +1,116 @@
+"""Runs the command as a user does: a process, its exit status, and what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+LIMIT_S: Final = 30.0
+_ROOT: Final = Path(__file__).parents[2]
+
+
+# The interpreter may be out of another user's reach, so it loads what it needs before.
+_AS_ANOTHER_USER: Final = """
+import os, sys
+from kubectl_vmredir.cli.main import main
+user, arguments = int(sys.argv[1]), sys.argv[2:]
+sys.stderr, stderr = open(os.devnull, "w"), sys.stderr
+main([*arguments, "--kubeconfig", os.devnull])
+sys.stderr = stderr
+os.setgroups([]), os.setgid(user), os.setuid(user)
+sys.exit(main(arguments))
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Cli:
+    """Runs ``kubectl vmredir`` with an environment in which no cluster of the user's exists.
+
+    Attributes:
+        home: Home folder.
+        environment: More variables.
+        user: Become this uid first; only root can.
+    """
+
+    home: Path
+    environment: Mapping[str, str]
+    user: int | None = None
+
+    async def __call__(self, *arguments: str) -> Done:
+        """Run to the end."""
+        async with self.start(*arguments) as running:
+            return await running.end()
+
+    @asynccontextmanager
+    async def start(self, *arguments: str) -> AsyncIterator[Running]:
+        """Start, and kill it at the end if it still runs."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "PYTHONPATH": str(_ROOT),
+            **self.environment,
+        }
+        program = ["-m", "kubectl_vmredir"]
+        if self.user is not None:
+            program = ["-c", _AS_ANOTHER_USER, str(self.user)]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *program,
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+            cwd=self.home,
+        )
+        try:
+            yield Running(process)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
+
+
+class Running:
+    """A command that runs."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._said = ""
+
+    async def says(self, words: str) -> str:
+        """Wait for a line on stderr with these words, and return it."""
+        assert self._process.stderr is not None
+        async with asyncio.timeout(LIMIT_S):
+            while line := (await self._process.stderr.readline()).decode():
+                self._said += line
+                if words in line:
+                    return line
+        raise AssertionError(f"never said {words!r}, but:\n{self._said}")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    async def end(self) -> Done:
+        """Wait until it has ended."""
+        async with asyncio.timeout(LIMIT_S):
+            out, err = await self._process.communicate()
+        assert self._process.returncode is not None
+        return Done(self._process.returncode, out.decode(), self._said + err.decode())
