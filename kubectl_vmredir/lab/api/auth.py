@@ -6,12 +6,12 @@ Source: k8s.io/apiserver/pkg/endpoints/filters/{authentication,impersonation}.go
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from .files import write_private
 from .rbac import User, describe
 from .requests import RequestInfo
 from .roles import (
@@ -115,11 +115,7 @@ class Tokens:
             }
             for token, entry in self._entries.items()
         ]
-        draft = self._path.with_suffix(".new")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump(dumped, file)
-        draft.replace(self._path)
+        write_private(self._path, json.dumps(dumped))
 
     def _load(self) -> None:
         for row in json.loads(self._path.read_text(encoding="utf-8")):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from typing import TYPE_CHECKING, Final
+
+from .files import write_private
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,8 +87,4 @@ def write(
         ],
         "current-context": current,
     }
-    draft = path.with_name(f"{path.name}.new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        json.dump(config, file, indent=1)  # JSON is YAML
-    draft.replace(path)
+    write_private(path, json.dumps(config, indent=1))  # JSON is YAML

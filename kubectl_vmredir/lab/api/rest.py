@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from .rbac import User
     from .requests import RequestInfo
 
+_START: Final = ("", "")
+"""Comes before the keys of all objects."""
+
 _APPLY: Final = "application/apply-patch+yaml"
 """Server-side apply: named among what is accepted, as by the real one, but not served."""
 
@@ -80,8 +83,7 @@ class Rest:
             raise no_such_resource()
         if resource is PODS and info.subresource == "binding" and info.verb == "create":
             return await self._bind(call)
-        if info.subresource and not (info.subresource == "status" and resource.has_status):
-            raise not_found(resource.subject, info.name) if resource.custom else no_such_resource()
+        _check_route(info, resource)
         accepted = Accepted.parse(call.request.headers.get("Accept", ""))
         match info.verb:
             case "watch":
@@ -118,7 +120,7 @@ class Rest:
         try:
             objects = self._store.list(resource, call.info.namespace, at=page.version)
         except TooOldError as error:
-            text = _LIST_EXPIRED if page.after else str(error)
+            text = _LIST_EXPIRED if page.after != _START else str(error)
             raise expired(text) from error
         chosen = [obj for obj in objects if key_of(obj) > page.after and selection.matches(obj)]
         meta: Json = {"resourceVersion": str(page.version)}
@@ -233,7 +235,7 @@ class _Page:
         if int(asked) > current:
             raise version_too_large(int(asked), current)
         exact = query.get("resourceVersionMatch") == "Exact"
-        return cls(int(asked) if exact else current, int(limit), ("", ""))
+        return cls(int(asked) if exact else current, int(limit), _START)
 
     def token(self, last: Json) -> str:
         """Return the ``continue`` after an object, in the form of the real one."""
@@ -252,6 +254,23 @@ def _read_token(token: str) -> tuple[int, Key]:
         raise bad_request(
             f"invalid continue token: continue key is not valid: {go_error(exc)}"
         ) from exc
+
+
+def _check_route(info: RequestInfo, resource: Resource) -> None:
+    """Check that there is such a path, and that it takes the verb.
+
+    Raises:
+        Refusal: 404 or 405.
+    """
+    if info.subresource:
+        if info.subresource != "status" or not resource.has_status:
+            raise not_found(resource.subject, info.name) if resource.custom else no_such_resource()
+        if info.verb not in ("get", "patch", "update"):
+            raise method_not_allowed()
+    if resource.namespaced and not info.namespace and info.verb not in ("list", "watch"):
+        raise method_not_allowed()
+    if not resource.namespaced and info.namespace and resource is not NAMESPACES:
+        raise no_such_resource()
 
 
 def _target(info: RequestInfo, resource: Resource) -> Target:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import threading
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Final, Self
@@ -18,6 +17,7 @@ from kubectl_vmredir.errors import LabError
 from . import auth, discovery, kubeconfig, negotiation, reviews, splice
 from .bodies import read_body
 from .faults import Faults
+from .files import write_private
 from .pki import Pki
 from .rbac import MASTERS, Rbac, User, describe
 from .registry import Registry, Target
@@ -244,13 +244,9 @@ class ApiServer:
         self._write_state(json.dumps(self.store.dump()))
 
     def _write_state(self, text: str) -> None:
-        draft = self._state.with_suffix(".new")
         # The last save may meet one that is under way in a thread: it waits for it.
         with self._writing:
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with open(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            draft.replace(self._state)
+            write_private(self._state, text)
 
 
 def _populate(store: Store, pki: Pki) -> None:
