@@ -23,7 +23,7 @@ from kubectl_vmredir.protocol.data import BulkPacket, ControlPacket
 from kubectl_vmredir.protocol.packets import Packet
 from kubectl_vmredir.protocol.parser import Parser
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 CHUNK_BYTES = 65536
 READ_BYTES = 1 << 18
 
@@ -114,6 +114,14 @@ class StickHost:
         self._new_session()
         self._host.start()
         await self.serve(link)
+
+    async def introduce(self, link: Link) -> None:
+        """Exchange hellos, attach the stick, and hear no more."""
+        self._new_session()
+        self._host.start()
+        await self._send_on(link)
+        self._take(await link.receive())
+        await self._send_on(link)
 
     async def serve(self, link: Link) -> None:
         """Serve a guest that goes on where another one was, until the link is closed."""

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_SCHEME: Final = "unix:"
+_SOCKET: Final = "migration"
 _LENGTH_BYTES: Final = 8
 """In front of the state on the wire; big-endian."""
 _LOADED: Final = b"\x01"
@@ -47,6 +50,7 @@ class SimDomain:
         self._how_ended = ""
         self._settled = asyncio.Event()  # the state is loaded, or never will be
         self._incoming: tempfile.TemporaryDirectory[str] | None = None
+        self._listener: socket.socket | None = None
         self._arrival: asyncio.Task[None] | None = None
         self._stream: asyncio.StreamWriter | None = None
         self._cancelled = False
@@ -64,7 +68,7 @@ class SimDomain:
     def address(self) -> str:
         """Where to migrate to."""
         assert self._incoming is not None, "this domain does not listen"
-        return f"unix:{self._incoming.name}/migration"
+        return f"{_SCHEME}{self._incoming.name}/{_SOCKET}"
 
     # -- start and end ------------------------------------------------------------------------
 
@@ -74,9 +78,10 @@ class SimDomain:
 
     def listen(self, group: asyncio.TaskGroup) -> None:
         """Take a migration at :attr:`address`, in a task of this group."""
+        # A folder with a short path, and for this user only: whoever can connect is the guest.
         self._incoming = tempfile.TemporaryDirectory(prefix="vmredir-")
-        listener = sockets.listen(Path(self._incoming.name), "migration")
-        self._arrival = group.create_task(self._arrive(listener), name=f"incoming-{self._spec.vmi}")
+        self._listener = sockets.listen(Path(self._incoming.name), _SOCKET)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, group)
 
     def end(self, how: str) -> None:
         """End now; the first reason counts."""
@@ -86,6 +91,7 @@ class SimDomain:
         self._machine.close()
         if self._stream is not None:
             self._stream.close()
+        self._stop_listening()
         if self._arrival is not None:
             self._arrival.cancel()
         if self._incoming is not None:
@@ -116,21 +122,32 @@ class SimDomain:
         """Let the guest run."""
         self._machine.resume()
 
-    async def _arrive(self, listener: socket.socket) -> None:
-        with listener:
-            client, _ = await asyncio.get_running_loop().sock_accept(listener)
-        reader, writer = await asyncio.open_unix_connection(sock=client)
+    def _accept(self, group: asyncio.TaskGroup) -> None:
+        assert self._listener is not None, "it is watched while it is open"
+        source, _ = self._listener.accept()
+        source.setblocking(False)
+        self._stop_listening()
+        self._arrival = group.create_task(self._arrive(source), name=f"incoming-{self._spec.vmi}")
+        # A callback, because a task that is cancelled before it runs has no `finally`.
+        self._arrival.add_done_callback(lambda _: source.close())
+
+    async def _arrive(self, source: socket.socket) -> None:
         try:
-            size = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
-            state = json.loads(await reader.readexactly(size))
-        except (asyncio.IncompleteReadError, ConnectionError):
+            size = int.from_bytes(await _receive(source, _LENGTH_BYTES), "big")
+            state = json.loads(await _receive(source, size))
+        except OSError:
             self.end("load of migration failed: Input/output error")
-        else:
-            self._machine.load(state)
-            self._settled.set()
-            writer.write(_LOADED)
-        finally:
-            writer.close()
+            return
+        self._machine.load(state)
+        self._settled.set()
+        with suppress(OSError):  # the source may be gone: the guest is here
+            await asyncio.get_running_loop().sock_sendall(source, _LOADED)
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
 
     # -- migration: source --------------------------------------------------------------------
 
@@ -141,7 +158,7 @@ class SimDomain:
         self._cancelled = False
         moved = False
         try:
-            reader, self._stream = await asyncio.open_unix_connection(address.removeprefix("unix:"))
+            reader, self._stream = await asyncio.open_unix_connection(address.removeprefix(_SCHEME))
             await self._move(reader, self._stream, on_phase)
             moved = True
         except (OSError, asyncio.IncompleteReadError) as exc:
@@ -155,7 +172,7 @@ class SimDomain:
 
     async def cancel_migration(self) -> None:
         """Cancel the migration under way."""
-        if self._stream is not None:
+        if self._stream is not None and not self._ended.is_set():
             self._cancelled = True
             self._stream.close()
             self._machine.resume()
@@ -196,6 +213,21 @@ class SimDomain:
         if self._cancelled:
             return MigrationFailed(f"the migration of VM {self._spec.vmi} was cancelled")
         return MigrationFailed(f"VM {self._spec.vmi} did not move: {self._how_ended or why}")
+
+
+async def _receive(source: socket.socket, size: int) -> bytes:
+    """Return exactly ``size`` bytes.
+
+    Raises:
+        OSError: If there are not so many.
+    """
+    data = bytearray()
+    while len(data) < size:
+        part = await asyncio.get_running_loop().sock_recv(source, min(size - len(data), 1 << 20))
+        if not part:
+            raise ConnectionAbortedError
+        data += part
+    return bytes(data)
 
 
 class SimHypervisor:
