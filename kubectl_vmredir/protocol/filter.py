@@ -119,7 +119,7 @@ def allows(
         skip_non_boot_hid: False asks about HID interfaces without boot protocol as well.
     """
     classes = [usb_class.base for usb_class in interfaces]
-    if skip_non_boot_hid and len(interfaces) > 1:
+    if skip_non_boot_hid:
         asked = [each.base for each in interfaces if each != _NON_BOOT_HID]
         classes = asked or classes
     if device_class not in (_PER_INTERFACE, _MISCELLANEOUS):
@@ -147,7 +147,8 @@ def _parse_number(token: str) -> int:
     sign, digits = found.groups()
     octal = digits.startswith("0") and digits.isdigit()
     value = int(sign + digits, 8 if octal else 0)
-    # The C code cuts to an int here, which turns 4294967295 into "any": not with us.
+    # The C code cuts to an int here, which turns 4294967295 into "any", and an allow of
+    # 4294967296 into a denial: not with us.
     if abs(value) > _INT_MAX:
         raise ValueError(f"number {token} in a filter rule")
     return value

@@ -119,14 +119,17 @@ def test_devices_are_judged_alike(
 
 
 @pytest.mark.parametrize(
-    ("number", "taken_as"),
-    [("4294967295", FilterRule()), ("4294967299", FilterRule(3)), ("-4294967297", FilterRule())],
+    ("text", "taken_as"),
+    [
+        ("4294967295,-1,-1,-1,1", FilterRule()),
+        ("4294967299,-1,-1,-1,1", FilterRule(3)),
+        ("-4294967297,-1,-1,-1,1", FilterRule()),
+        ("-1,-1,-1,-1,4294967296", FilterRule(allow=False)),
+    ],
 )
 def test_numbers_too_large_for_an_int_it_cuts_and_we_refuse(
-    number: str, taken_as: FilterRule
+    text: str, taken_as: FilterRule
 ) -> None:
-    text = f"{number},-1,-1,-1,1"
-
     assert c_parse(text) == (taken_as,)
     with pytest.raises(ValueError, match="filter rule"):
         parse_rules(text)

@@ -65,6 +65,8 @@ def test_what_is_no_filter_is_refused(text: str) -> None:
 def test_number_that_the_c_code_would_cut_is_refused(number: str) -> None:
     with pytest.raises(ValueError, match=r"filter rule|integer string"):
         parse_rules(f"{number},-1,-1,-1,1")
+    with pytest.raises(ValueError, match=r"filter rule|integer string"):
+        parse_rules(f"-1,-1,-1,-1,{number}")
 
 
 def test_rules_are_written_as_the_c_library_writes_them() -> None:

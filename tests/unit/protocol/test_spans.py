@@ -19,13 +19,11 @@ from kubectl_vmredir.protocol.control import (
     CancelDataPacket,
     DeviceDisconnect,
     DeviceDisconnectAck,
-    InterruptReceivingStatus,
     Reset,
-    SetConfiguration,
 )
-from kubectl_vmredir.protocol.data import BufferedBulkPacket, BulkPacket, InterruptPacket
+from kubectl_vmredir.protocol.data import BulkPacket, InterruptPacket
 from kubectl_vmredir.protocol.description import Endpoint, EpInfo, Hello
-from kubectl_vmredir.protocol.layout import MAX_BULK_SIZE
+from kubectl_vmredir.protocol.layout import MAX_BULK_SIZE, senders
 from kubectl_vmredir.protocol.packets import Packet, encode_packet
 from kubectl_vmredir.protocol.spans import Span, SpanTracker
 from tests.support import protocol_strategies as strategies
@@ -139,22 +137,22 @@ def test_head_of_a_short_packet_does_not_reach_into_the_next() -> None:
     assert [span.head for span in spans] == [short[16:]] * 3
 
 
-@pytest.mark.parametrize(
-    ("packet", "sender", "endpoint", "status"),
-    [
-        (InterruptReceivingStatus(Status.STALL, 0x82), Side.HOST, 0x82, Status.STALL),
-        (BufferedBulkPacket(1, 0, 0x83, Status.BABBLE), Side.HOST, 0x83, Status.BABBLE),
-        (InterruptPacket(0x04, Status(99), 0), Side.HOST, 0x04, Status(99)),
-        (SetConfiguration(1), Side.GUEST, None, None),
-    ],
-    ids=["control", "buffered-bulk", "status-of-a-later-version", "neither"],
-)
-def test_endpoint_and_status_of_a_span(
-    packet: Packet, sender: Side, endpoint: int | None, status: Status | None
+@pytest.mark.parametrize("packet_type", PacketType, ids=lambda each: each.label)
+@given(data=st.data())
+def test_endpoint_and_status_of_a_span_are_those_of_its_packet(
+    packet_type: PacketType, data: st.DataObject
 ) -> None:
-    [span] = tracker_after_hello(sender).feed(wire(packet))
+    sender = data.draw(st.sampled_from(sorted(senders(packet_type), key=lambda side: side.name)))
+    packet = data.draw(strategies.bodies(packet_type, sender, ALL_CAPS))
+    if packet_type is PacketType.HELLO:
+        tracker = SpanTracker(sender)
+    else:
+        tracker = tracker_after_hello(sender)
 
-    assert (span.endpoint, span.status) == (endpoint, status)
+    [span] = tracker.feed(wire(packet))
+
+    assert span.endpoint == getattr(packet, "endpoint", None)
+    assert span.status == getattr(packet, "status", None)
 
 
 def test_the_poke_passes() -> None:
