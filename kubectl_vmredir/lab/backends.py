@@ -29,8 +29,25 @@ class Backend(enum.StrEnum):
     @classmethod
     def best(cls) -> Backend:
         """Return QEMU where it and the guest image are there, else the simulation."""
-        there = shutil.which(PROGRAM) and build.find(build.default_folder())
-        return cls.QEMU if there else cls.SIM
+        try:
+            require(cls.QEMU)
+        except LabError:
+            return cls.SIM
+        return cls.QEMU
+
+
+def require(backend: Backend) -> None:
+    """Check that there is what the guests need.
+
+    Raises:
+        LabError: If something is missing.
+    """
+    if backend is Backend.SIM:
+        return
+    if shutil.which(PROGRAM) is None:
+        raise LabError(f"there is no {PROGRAM}", hint="Install it, or choose the simulation.")
+    if build.find(build.default_folder()) is None:
+        raise LabError("there is no guest image", hint="Build it with: make guest")
 
 
 def hypervisor(backend: Backend) -> AbstractAsyncContextManager[Hypervisor]:
@@ -41,7 +58,7 @@ def hypervisor(backend: Backend) -> AbstractAsyncContextManager[Hypervisor]:
     """
     if backend is Backend.SIM:
         return SimHypervisor()
+    require(backend)
     image = build.find(build.default_folder())
-    if image is None:
-        raise LabError("there is no guest image", hint="Build it with: make guest")
+    assert image is not None
     return QemuHypervisor(image)

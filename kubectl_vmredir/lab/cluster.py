@@ -15,8 +15,8 @@ from kubectl_vmredir.errors import LabError
 from kubectl_vmredir.k8s.status import StatusError
 from kubectl_vmredir.lab import objects, timeline
 from kubectl_vmredir.lab.api.server import ApiServer
-from kubectl_vmredir.lab.backends import Backend, hypervisor
-from kubectl_vmredir.lab.cache import CONFLICT, Cache
+from kubectl_vmredir.lab.backends import Backend, hypervisor, require
+from kubectl_vmredir.lab.cache import CONFLICT, NOT_FOUND, Cache
 from kubectl_vmredir.lab.components import Endpoint, Kubeconfigs, run_controllers, run_node
 from kubectl_vmredir.lab.guests import sockets
 from kubectl_vmredir.lab.moves import WAIT_TIMEOUT_S, Move
@@ -87,7 +87,7 @@ class Lab:
         self._split = split
         self._options = options or NodeOptions()
         self._port = port
-        self._guests = guests or functools.partial(hypervisor, backend)
+        self._guests = guests
         self._clock = clock
         self._kubeconfigs = Kubeconfigs.in_folder(self.folder / "api")
         self._stack = AsyncExitStack()
@@ -100,6 +100,13 @@ class Lab:
         self.faults: Trouble
 
     async def __aenter__(self) -> Self:
+        """Start everything; return when VMs can run.
+
+        Raises:
+            LabError: If it cannot be started here.
+        """
+        if self._guests is None:
+            require(self.backend)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
         try:
@@ -135,8 +142,9 @@ class Lab:
         await self.cache.listed()
         await self.start_controllers()
         for name in self.node_names:
-            await self.start_node(name)
-        await self.until(self._is_up, "the nodes are ready")
+            await self._launch_node(name)
+        for name in self.node_names:
+            await self._node_is_up(name)
 
     # -- components ---------------------------------------------------------------------------
 
@@ -154,24 +162,12 @@ class Lab:
         )
 
     async def start_node(self, name: str) -> None:
-        """Start a node, for instance again: its guests of before are lost."""
-        endpoint = self.endpoint(self._kubeconfigs.handler)
-        options = self._options
-        await self._run(
-            name,
-            lambda: run_node(
-                name,
-                self._folder_of(name),
-                endpoint,
-                self._guests,
-                options=options,
-                clock=self._clock,
-            ),
-            [
-                "node", name, *_arguments(endpoint), "--backend", self.backend,
-                "--dialect", options.dialect, "--node-name-gap", str(options.node_name_gap_s),
-            ],
-        )  # fmt: skip
+        """Start a node, for instance again: its guests of before are lost.
+
+        Returns when its streams can be dialed.
+        """
+        await self._launch_node(name)
+        await self._node_is_up(name)
 
     async def kill(self, name: str) -> None:
         """End the controllers or a node at once; in a process of its own by SIGKILL."""
@@ -181,6 +177,37 @@ class Lab:
                 await asyncio.wait([task])
             case Component() as process:
                 await process.kill()
+
+    async def _launch_node(self, name: str) -> None:
+        handler = f"{Collection.PODS.of(objects.KUBEVIRT_NAMESPACE)}/{objects.HANDLER}-{name}"
+        try:  # that of an earlier life would be taken for the new one
+            await self.client.delete(handler, options={"gracePeriodSeconds": 0})
+        except StatusError as error:
+            if error.status != NOT_FOUND:
+                raise
+        await self.until(lambda: self._handler_of(name) is None, f"{name} is down")
+        endpoint = self.endpoint(self._kubeconfigs.handler)
+        options = self._options
+        await self._run(
+            name,
+            lambda: run_node(
+                name,
+                self._folder_of(name),
+                endpoint,
+                self._guests or functools.partial(hypervisor, self.backend),
+                options=options,
+                clock=self._clock,
+            ),
+            [
+                "node", name, *_arguments(endpoint), "--backend", self.backend,
+                "--dialect", options.dialect, "--node-name-gap", str(options.node_name_gap_s),
+            ],
+        )  # fmt: skip
+
+    async def _node_is_up(self, name: str) -> None:
+        await self.until(
+            lambda: (pod := self._handler_of(name)) and objects.is_ready(pod), f"{name} is up"
+        )
 
     async def _run(
         self, name: str, runner: Callable[[], Coroutine[object, object, None]], args: Sequence[str]
@@ -331,13 +358,9 @@ class Lab:
 
     # -- waiting ------------------------------------------------------------------------------
 
-    def _is_up(self) -> bool:
-        known = [self.cache.get(Collection.NODES, "", name) for name in self.node_names]
-        handlers = [
-            self.cache.get(Collection.PODS, objects.KUBEVIRT_NAMESPACE, f"{objects.HANDLER}-{name}")
-            for name in self.node_names
-        ]
-        return all(obj is not None and objects.is_ready(obj) for obj in (*known, *handlers))
+    def _handler_of(self, node: str) -> JsonObject | None:
+        name = f"{objects.HANDLER}-{node}"
+        return self.cache.get(Collection.PODS, objects.KUBEVIRT_NAMESPACE, name)
 
     async def until(self, find: Callable[[], Found | None], what: str) -> Found:
         """Wait until ``find`` finds something, asking again at each change of an object.

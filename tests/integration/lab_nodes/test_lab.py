@@ -208,6 +208,21 @@ async def test_an_api_server_that_is_away_for_a_while_is_waited_for(tmp_path: Pa
         assert node_of(lab) == "node2"
 
 
+async def test_a_lab_that_ended_is_gone_on_with_in_the_same_folder(tmp_path: Path) -> None:
+    async with echo_lab(tmp_path) as lab:
+        before = lab.vmi(DESK)
+        assert before is not None
+
+    async with echo_lab(tmp_path, vm=None) as lab:
+
+        def restarted(vmi: JsonObject) -> bool:
+            assert before is not None
+            return objects.uid(vmi) != objects.uid(before) and objects.phase(vmi) == "Running"
+
+        await lab.wait_vmi(DESK, restarted)
+        assert await (await lab.migrate(DESK)).finished()
+
+
 # -- time and faults -------------------------------------------------------------------------------
 
 
