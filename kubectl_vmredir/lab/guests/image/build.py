@@ -1,7 +1,7 @@
 """Builds the guest's kernel and initrd once, and finds them again.
 
 The folder holds ``vmlinuz``, ``initrd.gz`` and ``image.json``, which names what they were made
-from; ``packages/`` keeps what was downloaded. All of it can be deleted at any time.
+from; ``packages/`` keeps what was downloaded. The folder can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -75,9 +75,11 @@ def find(folder: Path) -> GuestImage | None:
         about = json.loads((folder / "image.json").read_text())
     except (OSError, ValueError):
         return None
-    if about.get("recipe") != _recipe():
-        return None
-    return GuestImage(folder / "vmlinuz", folder / "initrd.gz", about["digest"])
+    match about:
+        case {"recipe": str(recipe), "digest": str(digest)} if recipe == _recipe():
+            return GuestImage(folder / "vmlinuz", folder / "initrd.gz", digest)
+        case _:
+            return None
 
 
 def build(folder: Path) -> GuestImage:
