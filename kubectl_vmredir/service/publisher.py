@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, Self
 
 from kubectl_vmredir.service.interface import NumbersSampled
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from kubectl_vmredir.model import RedirectionId
     from kubectl_vmredir.service.interface import Change, Numbers, Snapshot
@@ -38,21 +38,22 @@ class _Subscription:
             self._behind = True
             self._queue.put_nowait(change)
 
-    async def changes(self) -> AsyncGenerator[Change, None]:
-        """Yield a snapshot, and then what is queued, until the end."""
-        while True:
-            change = None if self._behind else await self._queue.get()
-            # The queue may have run over while we waited for a subscriber that was slow.
-            if self._behind:
-                ended = self._clear()
-                self._behind = False
-                yield self._snapshot()
-                if ended:
-                    return
-            elif change is None:
-                return
-            else:
-                yield change
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Change:
+        change = None if self._behind else await self._queue.get()
+        # The queue may have run over while we waited for a subscriber that was slow.
+        if self._behind:
+            ended = self._clear()
+            self._behind = False
+            if ended:
+                self._queue.put_nowait(None)
+            return self._snapshot()
+        if change is None:
+            self._queue.put_nowait(None)
+            raise StopAsyncIteration
+        return change
 
     def _clear(self) -> bool:
         """Drop all that is queued; return whether the end was among it."""
@@ -103,8 +104,7 @@ class Publisher:
             subscription.put(None)
         self._note_interest()
         try:
-            async with aclosing(subscription.changes()) as changes:
-                yield changes
+            yield subscription
         finally:
             self._subscriptions.discard(subscription)
             self._note_interest()

@@ -486,6 +486,20 @@ async def test_stream_of_changes_ends_with_the_service() -> None:
     assert rest
 
 
+async def test_subscription_may_be_left_while_somebody_still_listens(world: World) -> None:
+    async with world.service.subscribe() as changes:
+        await anext(changes)
+
+        async def listen() -> None:
+            await anext(changes)
+
+        listening = world.background.create_task(listen(), name="listen")
+        await at_rest()
+
+    assert not listening.done()
+    listening.cancel()
+
+
 async def test_everything_told_can_be_written_as_json(world: World) -> None:
     async with world.service.subscribe(numbers=True) as changes:
         await anext(changes)
