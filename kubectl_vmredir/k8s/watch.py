@@ -16,6 +16,7 @@ import httpx
 
 from kubectl_vmredir.errors import ClusterError, ClusterUnreachable
 from kubectl_vmredir.k8s.objects import EventType, WatchEvent, metadata
+from kubectl_vmredir.k8s.patience import Patience
 from kubectl_vmredir.k8s.status import StatusError, refusal_of, unreachable
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ async def watch(
     known = _Known()
     version = ""  # where to go on; empty: list first
     lost = False
+    patience = Patience()
     delays = backoff()
     while True:
         opened_at: float | None = None
@@ -76,6 +78,7 @@ async def watch(
                 read_timeout_s=limit_s + _GRACE_S,
             ) as response:
                 opened_at = loop.time()
+                patience.allowed()
                 if lost:  # and taken up where it broke: nothing was missed
                     yield WatchEvent(EventType.LISTED)
                     lost = False
@@ -85,21 +88,16 @@ async def watch(
                         version = str(metadata(item).get("resourceVersion") or version)
                         if kind is not None:
                             yield known.changed(kind, item)
-        except StatusError as error:
-            if error.status == httpx.codes.GONE:
-                version = ""
-            elif error.retryable:
-                trouble = error
-                if opened_at is not None:  # an ERROR event: what it has cost nobody knows
-                    version = ""
-            else:
-                raise
         except (httpx.HTTPError, OSError) as exc:
             trouble = unreachable(exc, transport.config.server)
         except ClusterError as error:
-            if not error.retryable:
-                raise
-            trouble = error
+            gone = isinstance(error, StatusError) and error.status == httpx.codes.GONE
+            if gone or opened_at is not None:  # an ERROR event: what it has cost nobody knows
+                version = ""
+            if not gone:
+                trouble = patience.weigh(error)
+                if not trouble.retryable:
+                    raise
         if opened_at is not None and loop.time() - opened_at >= _STABLE_S:
             # Ends are normal: try at once, and say so only if that fails.
             delays = backoff()

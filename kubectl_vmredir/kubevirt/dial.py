@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from kubectl_vmredir.k8s.patience import Patience
 from kubectl_vmredir.kubevirt import paths, websocket
 from kubectl_vmredir.kubevirt.handshake import Refusal
 from kubectl_vmredir.kubevirt.refusals import refused
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from kubectl_vmredir.model import VmiRef
     from kubectl_vmredir.service.ports import LinkListener
 
+_DOUBTFUL: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+
 
 class ApiDialer:
     """Opens links over the api route; a :class:`~kubectl_vmredir.service.ports.Dialer`.
@@ -28,6 +32,7 @@ class ApiDialer:
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
+        self._patience: defaultdict[VmiRef, Patience] = defaultdict(Patience)
 
     async def dial(self, vmi: VmiRef, listener: LinkListener) -> ApiLink:
         """Open a link; the caller owns it.
@@ -47,7 +52,9 @@ class ApiDialer:
         ):
             answer = await self._dial(vmi, await self._client.access(), listener)
         if isinstance(answer, Refusal):
-            raise refused(answer, vmi)
+            error = refused(answer, vmi)
+            raise self._patience[vmi].weigh(error) if answer.status in _DOUBTFUL else error
+        self._patience[vmi].allowed()
         return ApiLink(answer)
 
     async def _dial(

@@ -209,17 +209,30 @@ async def test_error_in_mid_watch_is_a_loss_and_listed_anew() -> None:
 @pytest.mark.parametrize(
     ("code", "error"), [(401, LoginRequired), (403, Forbidden), (404, ClusterError)]
 )
-@pytest.mark.parametrize("later", [False, True])
 async def test_trouble_that_waiting_does_not_cure_is_raised(
-    code: int, error: type[ClusterError], later: bool
+    code: int, error: type[ClusterError]
 ) -> None:
-    script = in_turn(*([list_of("a")] if later else []), refuse(code, "x"))
+    script = in_turn(refuse(code, "x"))
 
     async with client_of(script) as (client, _server), aclosing(client.watch("/things")) as events:
-        if later:
-            assert await take(events, 2) == ["+a", "LISTED"]
         with pytest.raises(error):
             await take(events, 1)
+
+
+@pytest.mark.parametrize("code", [401, 403, 404])
+async def test_refusal_of_what_was_allowed_before_is_not_believed_at_once(code: int) -> None:
+    script = in_turn(
+        list_of("a", version=5),
+        watch_of(end=Exchange.cut),
+        refuse(code, "x"),
+        refuse(code, "x"),
+        watch_of(("DELETED", thing("a", 6))),
+    )
+
+    async with client_of(script) as (client, server), aclosing(client.watch("/things")) as events:
+        assert await take(events, 5) == ["+a", "LISTED", "LOST", "LISTED", "-a"]
+
+    assert query(server.requests[-1])["resourceVersion"] == "5"
 
 
 @pytest.mark.parametrize("line", [b"{", b"[]", b'{"type": "OTHER", "object": {}}', b'{"type": 1}'])

@@ -7,6 +7,9 @@ import itertools
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
+import pytest
+
+from kubectl_vmredir.errors import Forbidden
 from kubectl_vmredir.k8s.backoff import exponential_backoff
 from kubectl_vmredir.k8s.client import KubeClient
 from kubectl_vmredir.k8s.kubeconfig import ClusterConfig
@@ -98,6 +101,29 @@ def test_tries_come_less_and_less_often() -> None:
         assert sum(gaps) > 60
 
     play(refused, scenario)
+
+
+def test_refusal_that_stays_is_believed_after_a_minute() -> None:
+    answered = 0
+
+    async def allowed_once(exchange: Exchange) -> None:
+        nonlocal answered
+        answered += 1
+        if answered == 1:
+            await exchange.start_watch()
+            exchange.cut()
+        else:
+            await exchange.answer(403, b"no")
+
+    async def scenario(events: AsyncGenerator[WatchEvent, None], _server: ScriptedServer) -> None:
+        started_at = asyncio.get_running_loop().time()
+
+        assert (await anext(events)).type is EventType.LOST
+        with pytest.raises(Forbidden):
+            await anext(events)
+        assert 60 < asyncio.get_running_loop().time() - started_at < 85
+
+    play(allowed_once, scenario)
 
 
 def test_backoff_doubles_to_15_seconds_with_jitter() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from kubectl_vmredir.errors import (
+    ClusterUnreachable,
+    Forbidden,
     LoginRequired,
     NoUsbSlots,
     PathBroken,
@@ -162,3 +164,24 @@ async def test_expired_token_is_renewed_once(tmp_path: Path, good: str) -> None:
 
     sent = [request.header("authorization") for request in server.requests]
     assert sent == ["Bearer t1", "Bearer t2"]
+
+
+async def test_refusal_of_what_was_allowed_before_is_not_believed_at_once(tmp_path: Path) -> None:
+    starting = False
+
+    async def script(exchange: Exchange) -> None:
+        if starting:
+            await exchange.answer(403, b"no")
+        else:
+            await accepting(nothing)(exchange)
+
+    context = AUTHORITY.server_context(tmp_path, "127.0.0.1")
+    async with ScriptedServer(script, context) as server, KubeClient(config(server)) as client:
+        dialer = ApiDialer(client)
+        link = await dialer.dial(DESK, Listener())
+        await link.close()
+        starting = True
+        with pytest.raises(ClusterUnreachable, match="the API server may be starting"):
+            await dialer.dial(DESK, Listener())
+        with pytest.raises(Forbidden):
+            await dialer.dial(VmiRef("demo", "never-seen"), Listener())
