@@ -38,6 +38,8 @@ class Fault(enum.StrEnum):
     """Each stream is reset right after its handshake."""
     SLOW_NETWORK = "slow-network"
     """Streams carry so many bytes per second each way, and no more."""
+    HANDLER_DOWN = "handler-down"
+    """Its virt-handler does not run: streams are cut, dials refused; guests go on."""
     HANG = "hang"
     """Streams carry nothing, dials are not answered, as if the node had been stopped."""
 

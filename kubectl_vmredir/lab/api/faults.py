@@ -36,6 +36,7 @@ class Faults:
         dials: Refusals of the next dials.
         watches: Answers to the next watches that name a resourceVersion.
         resets_after_101: So many of the next streams are cut by RST right after the 101.
+        virt_api_down: Whether virt-api does not run; see ApiServer.stop_virt_api.
         old_dial_texts: Whether refusals of a virt-handler are told as before KubeVirt 1.8.
         response_delay_s: How long each answer is held back, in seconds.
     """
@@ -43,5 +44,6 @@ class Faults:
     dials: deque[DialFault] = field(default_factory=deque)
     watches: deque[WatchFault] = field(default_factory=deque)
     resets_after_101: int = 0
+    virt_api_down: bool = False
     old_dial_texts: bool = False
     response_delay_s: float = 0.0

@@ -190,6 +190,18 @@ class ApiServer:
         await self._http.shutdown(_STOP_TIMEOUT_S)
         self._listener = self._http = None
 
+    def stop_virt_api(self) -> None:
+        """Cut all streams, and answer for virt-api as if its process had been killed.
+
+        Clients of streams see close_notify: kube-apiserver goes on.
+        """
+        self.faults.virt_api_down = True
+        self._streams.cut()
+
+    def start_virt_api(self) -> None:
+        """Let virt-api serve again."""
+        self.faults.virt_api_down = False
+
     def collect_garbage(self) -> None:
         """Free the slots that plain GETs of streams hold, as virt-api does a minute later."""
         self._streams.collect_garbage()

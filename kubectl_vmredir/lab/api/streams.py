@@ -94,6 +94,7 @@ class Streams:
         self._context = context
         self._faults = faults
         self._dial_timeout_s = dial_timeout_s
+        self._open: set[asyncio.Transport] = set()
         self._leaked: dict[asyncio.Transport, asyncio.TimerHandle] = {}
 
     async def handle(self, call: Call) -> web.StreamResponse:
@@ -129,6 +130,12 @@ class Streams:
         # Nobody reads this: the connection is gone, and was not HTTP any more.
         return web.Response()
 
+    def cut(self) -> None:
+        """Cut all streams towards the nodes, as the end of virt-api does."""
+        for transport in self._open:
+            transport.abort()
+        self.collect_garbage()
+
     def collect_garbage(self) -> None:
         """Close what plain GETs left open, as virt-api does a minute later."""
         for transport, timer in self._leaked.items():
@@ -159,6 +166,7 @@ class Streams:
             node.transport.abort()
             return
         transport.write(accepted + node.early)
+        self._open.add(node.transport)
         try:
             if self._faults.resets_after_101:
                 self._faults.resets_after_101 -= 1
@@ -167,6 +175,7 @@ class Streams:
             else:
                 await splice.join(splice.Side(transport), splice.Side(node.transport))
         finally:
+            self._open.discard(node.transport)
             # aiohttp does not see the end of a connection that it has handed over.
             request.protocol.connection_lost(None)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from . import negotiation, streams
+from . import negotiation, streams, websocket
 from .bodies import decode_object, read_body
 from .faults import DialFault, Faults
 from .objects import Json, dig, to_wire
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _VM: Final = Subject("kubevirt.io", "virtualmachine")
 _MIGRATION_NAME: Final = "kubevirt-migrate-vm-"
+_ADDRESS: Final = "127.0.0.1:8443"
+"""Of a virt-api, for texts."""
 
 
 class Subresources:
@@ -60,6 +62,8 @@ class Subresources:
             Refusal: If kube-apiserver itself refuses.
         """
         info = call.info
+        if self._faults.virt_api_down:
+            return _unreachable(call)
         match info.resource, info.subresource, call.request.method:
             case "virtualmachineinstances", kind, "GET" if kind in streams.KINDS:
                 return await self._stream(call)
@@ -121,6 +125,14 @@ class Subresources:
             "platform": "linux/amd64",
         }
         return _answer(to_wire(found, indent=1), "application/json")
+
+
+def _unreachable(call: Call) -> web.Response:
+    """Return what kube-apiserver says while virt-api does not run."""
+    upgrade = websocket.wants_upgrade(call.request.headers)
+    failed = "error dialing backend" if upgrade else "error trying to reach service"
+    text = f"{failed}: dial tcp {_ADDRESS}: connect: connection refused\n"
+    return _answer(text, code=HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def _refused_dial(call: Call, fault: DialFault) -> web.Response:

@@ -182,6 +182,6 @@ class Node:
             logger.warning("node %s: %s", self._name, error)
             return
         self._means.faults = faults
-        streams.apply(faults)
+        await streams.apply(faults)
         active = {"metadata": {"annotations": {FAULTS_ACTIVE: wanted}}}
         await self._writer.change(Collection.NODES, node, lambda _: active)

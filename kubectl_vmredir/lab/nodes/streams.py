@@ -64,20 +64,11 @@ async def serve_streams(guests: Guests, tls: ssl.SSLContext) -> AsyncIterator[St
         tls: Of the server; it must ask for client certificates.
     """
     async with asyncio.TaskGroup() as group:
-        server = StreamServer(guests, group)
-        listener = await asyncio.get_running_loop().create_server(
-            server.connection,
-            LOOPBACK,
-            0,
-            ssl=tls,
-            ssl_handshake_timeout=_HANDSHAKE_TIMEOUT_S,
-            ssl_shutdown_timeout=_CLOSE_TIMEOUT_S,
-        )
-        server.port = listener.sockets[0].getsockname()[1]
+        server = StreamServer(guests, tls, group)
+        await server.listen()
         try:
             yield server
         finally:
-            listener.close()
             server.close()
 
 
@@ -85,14 +76,15 @@ class StreamServer:
     """Answers each connection with one stream; see :func:`serve_streams`.
 
     Attributes:
-        port: Where it listens.
+        port: Where it listens; 0 before it has.
     """
 
-    port: int
-
-    def __init__(self, guests: Guests, group: asyncio.TaskGroup) -> None:
+    def __init__(self, guests: Guests, tls: ssl.SSLContext, group: asyncio.TaskGroup) -> None:
+        self.port = 0
         self._guests = guests
+        self._tls = tls
         self._group = group
+        self._listener: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = Slots()
         self._consoles = Sessions()
@@ -102,13 +94,25 @@ class StreamServer:
         self._faults = NodeFaults()
         self._faults_changed = asyncio.Event()
 
-    def connection(self) -> ClientSocket:
-        """Return the protocol of a new connection."""
-        return ClientSocket(self._begin)
+    async def listen(self) -> None:
+        """Take connections, on the same port as before if it did once."""
+        self._listener = await asyncio.get_running_loop().create_server(
+            lambda: ClientSocket(self._begin),
+            LOOPBACK,
+            self.port,
+            ssl=self._tls,
+            ssl_handshake_timeout=_HANDSHAKE_TIMEOUT_S,
+            ssl_shutdown_timeout=_CLOSE_TIMEOUT_S,
+        )
+        self.port = self._listener.sockets[0].getsockname()[1]
 
-    def apply(self, faults: NodeFaults) -> None:
+    async def apply(self, faults: NodeFaults) -> None:
         """Make these faults from now on, and no others."""
         self._faults = faults
+        if Fault.HANDLER_DOWN in faults:
+            self.close()
+        elif self._listener is None:
+            await self.listen()
         for pipe in self._pipes:
             self._trouble(pipe)
         if Fault.SILENT_BACKLOG not in faults:
@@ -117,7 +121,10 @@ class StreamServer:
         self._faults_changed = asyncio.Event()
 
     def close(self) -> None:
-        """End all streams."""
+        """End all streams, and take no more connections."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         for task in self._tasks:
             task.cancel()
         self._leave_sockets()

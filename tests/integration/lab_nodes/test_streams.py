@@ -256,12 +256,12 @@ async def test_a_client_without_a_certificate_gets_nothing(tmp_path: Path) -> No
 async def test_full_slots_last_as_long_as_the_fault(tmp_path: Path) -> None:
     async with handler(tmp_path) as node:
         node.listen("virt-usbredir-0")
-        node.server.apply(NodeFaults({Fault.FULL_SLOTS: 0.0}))
+        await node.server.apply(NodeFaults({Fault.FULL_SLOTS: 0.0}))
 
         async with await node.dial() as client:
             assert client.status == 503
 
-        node.server.apply(NodeFaults())
+        await node.server.apply(NodeFaults())
         async with await node.dial() as client:
             assert client.status == 101
 
@@ -269,7 +269,7 @@ async def test_full_slots_last_as_long_as_the_fault(tmp_path: Path) -> None:
 async def test_a_ghost_keeps_its_slot(tmp_path: Path) -> None:
     async with handler(tmp_path) as node:
         guests = [node.listen(f"virt-usbredir-{slot}") for slot in (0, 1)]
-        node.server.apply(NodeFaults({Fault.GHOST_SLOT: 0.0}))
+        await node.server.apply(NodeFaults({Fault.GHOST_SLOT: 0.0}))
         ghost = await node.dial()
         reader, writer = await guests[0].accept()
         ghost.close()
@@ -288,13 +288,13 @@ async def test_a_socket_that_somebody_else_holds_is_silent_until_it_is_left(
 ) -> None:
     async with handler(tmp_path) as node:
         guest = node.listen("virt-usbredir-0")
-        node.server.apply(NodeFaults({Fault.SILENT_BACKLOG: 0.0}))
+        await node.server.apply(NodeFaults({Fault.SILENT_BACKLOG: 0.0}))
 
         async with await node.dial() as client:
             assert client.status == 101
             occupant, occupants_writer = await guest.accept()
             client.send(0x82, b"hello")
-            node.server.apply(NodeFaults())
+            await node.server.apply(NodeFaults())
             async with asyncio.timeout(TIMEOUT_S):
                 assert await occupant.read() == b""
             reader, writer = await guest.accept()
@@ -308,7 +308,7 @@ async def test_a_socket_that_somebody_else_holds_is_silent_until_it_is_left(
 async def test_a_stream_is_reset_right_after_101(tmp_path: Path) -> None:
     async with handler(tmp_path) as node:
         node.listen("virt-usbredir-0")
-        node.server.apply(NodeFaults({Fault.RST_AFTER_101: 0.0}))
+        await node.server.apply(NodeFaults({Fault.RST_AFTER_101: 0.0}))
 
         with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
             client = await node.dial()
@@ -321,7 +321,7 @@ async def test_a_node_that_hangs_carries_nothing_and_answers_nobody(tmp_path: Pa
         node.listen("virt-usbredir-1")
         async with await node.dial() as client:
             reader, writer = await guest.accept()
-            node.server.apply(NodeFaults({Fault.HANG: 0.0}))
+            await node.server.apply(NodeFaults({Fault.HANG: 0.0}))
             client.send(0x89, b"")
             writer.write(b"x")
             second = group.create_task(node.dial())
@@ -332,7 +332,7 @@ async def test_a_node_that_hangs_carries_nothing_and_answers_nobody(tmp_path: Pa
             )
             assert not answered
 
-            node.server.apply(NodeFaults())
+            await node.server.apply(NodeFaults())
             assert await carried in (b"\x8a", b"\x82")
             assert (await second).status == 101
             (await second).close()
@@ -343,7 +343,7 @@ async def test_a_node_that_hangs_carries_nothing_and_answers_nobody(tmp_path: Pa
 async def test_a_slow_network_carries_no_more_than_it_is_told(tmp_path: Path) -> None:
     async with handler(tmp_path) as node:
         guest = node.listen("virt-usbredir-0")
-        node.server.apply(NodeFaults({Fault.SLOW_NETWORK: 100_000.0}))
+        await node.server.apply(NodeFaults({Fault.SLOW_NETWORK: 100_000.0}))
         async with await node.dial() as client:
             _, writer = await guest.accept()
             loop = asyncio.get_running_loop()
