@@ -168,35 +168,39 @@ class LinkKeeper:
             self._not_before, self._failed_on_node = now, vmi.node
         if now < self._not_before:
             return self._unlinked(facts, "trying again", self._not_before)
+        if not self._loss_explained(facts):
+            return await self._explain_loss(facts)
         free_at = self._order.free_at(slot, now)
         if free_at is None or now < free_at:
             return self._unlinked(facts, "waiting for the slots before this one", free_at)
-        if not await self._loss_explained(facts):
-            self._not_before = self._loop.time() + next(self._delays)
-            reason = "waiting for the cluster to tell what happened"
-            return self._unlinked(facts, reason, self._not_before)
         await self._dial(session, facts, Destination.of(vmi, facts))
         return now
 
-    async def _loss_explained(self, facts: VmiFacts) -> bool:
-        """Return whether the watch has told of whatever may have ended the last link.
-
-        The end of a link may be the first that we hear of a migration. Before its VM is dialed
-        again the cluster is asked, and unless it says what the watch said, the watch is behind.
-        """
+    def _loss_explained(self, facts: VmiFacts) -> bool:
         end = self._noted_end
-        if end is None or end is self._explained_end or has_moved(end.to, facts):
-            return True
+        return end is None or end is self._explained_end or has_moved(end.to, facts)
+
+    async def _explain_loss(self, facts: VmiFacts) -> float | None:
+        """Make sure that the watch has told of whatever ended the last link.
+
+        That end may be the first that we hear of a migration. So the cluster is asked before its
+        VM is dialed again, and unless it says what the watch said, the watch is behind.
+
+        Returns:
+            When to look again.
+        """
+        vmi: VmiView | None = None
         try:
             async with asyncio.timeout(CONFIRM_TIMEOUT_S):
                 vmi = await self._around.cluster.vmi(self._wish.vmi)
         except (ClusterError, TimeoutError) as error:
             logger.info("%s: cannot ask for the VM: %s", self._wish.id, error)
-            return False
-        if vmi != facts.vmi:
-            return False
-        self._explained_end = end
-        return True
+        if vmi is not None and vmi == facts.vmi:
+            self._explained_end = self._noted_end
+            return self._loop.time()
+        self._not_before = self._loop.time() + next(self._delays)
+        reason = "waiting for the cluster to tell what happened"
+        return self._unlinked(facts, reason, self._not_before)
 
     def _unlinked(self, facts: VmiFacts, reason: str, until: float | None = None) -> float | None:
         state = self._state_if_moving(facts, RedirectionState.HOLDING)

@@ -72,10 +72,6 @@ class FakeUsbHost:
                 self._data.sendall(bytes(self.model.outbox))
             self.model.outbox.clear()
 
-    def send_raw(self, data: bytes) -> None:
-        """Send anything as if it were usbredir."""
-        self._data.sendall(data)
-
     def stop_reading(self) -> None:
         """Leave what comes in the socket."""
         self._loop.remove_reader(self._data)

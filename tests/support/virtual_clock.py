@@ -47,10 +47,6 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jumping.now
 
-    def sleep_through(self, seconds: float) -> None:
-        """Let time pass in which nothing could be done, as in a suspend of the machine."""
-        self._jumping.now += seconds
-
 
 async def at_rest() -> None:
     """Return when all that can happen now has happened; no time passes."""

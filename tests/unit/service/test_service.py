@@ -297,6 +297,20 @@ async def test_lower_slot_that_cannot_dial_is_not_waited_for_long() -> None:
         assert (await world.status(second)).reason == "trying again"
 
 
+async def test_redirections_that_have_waited_long_still_dial_one_after_the_other() -> None:
+    async with a_world(devices=many_sticks(3)) as world:
+        for number in (1, 2, 3):
+            await world.bind(stick(number))
+        world.cluster.trouble = VmiNotReady("not now")
+        for link in world.dialer.links:
+            link.end()
+        await after(10)
+        world.cluster.trouble = None
+        await after(1)
+
+        assert {status.state for status in await world.all()} == {S.CONNECTED}
+
+
 async def test_slot_whose_device_is_unplugged_is_not_waited_for() -> None:
     async with a_world(devices=many_sticks(2)) as world:
         first = await world.bind(stick(1))
