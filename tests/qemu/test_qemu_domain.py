@@ -19,7 +19,7 @@ from kubectl_vmredir.lab.guests.image.build import GuestImage
 from kubectl_vmredir.lab.guests.qemu import QemuHypervisor
 from kubectl_vmredir.lab.guests.report import Gap
 from kubectl_vmredir.model import VmiRef, VmiUid
-from tests.support.stick_host import TIMEOUT_S
+from tests.support.scripted_usb_host import TIMEOUT_S
 from tests.support.twins import go_on, is_pass, stage
 
 pytestmark = pytest.mark.qemu

@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from kubectl_vmredir.errors import MigrationFailed
+from kubectl_vmredir.lab.devices.keyboard import Keyboard
+from kubectl_vmredir.lab.devices.stick import Stick
 from kubectl_vmredir.lab.guests import sockets
 from kubectl_vmredir.lab.guests.domain import Domain, DomainSpec, Hypervisor, MigrationPhase
 from kubectl_vmredir.lab.guests.report import (
@@ -30,7 +32,7 @@ from kubectl_vmredir.lab.guests.report import (
     ReadError,
 )
 from kubectl_vmredir.model import VmiRef, VmiUid
-from tests.support.stick_host import POKE, TIMEOUT_S, Link, StickHost
+from tests.support.scripted_usb_host import POKE, TIMEOUT_S, Link, ScriptedUsbHost
 
 IMAGE = random.Random(7).randbytes(1 << 20)
 SHA256 = hashlib.sha256(IMAGE).hexdigest()
@@ -111,7 +113,7 @@ class Stage:
         self._numbers = itertools.count()
         self._tasks: list[asyncio.Task[None]] = []
         self._console = ConsoleReader()
-        self.stick = StickHost(SERIAL, IMAGE)
+        self.stick = ScriptedUsbHost(Stick(SERIAL, IMAGE))
 
     async def boot(self) -> Guest:
         return await self._guest(await self._hypervisor.boot(self._spec()))
@@ -124,10 +126,11 @@ class Stage:
         self._closing.callback(link.close)
         return link
 
-    async def plug_in(self, guest: Guest) -> Link:
-        """Give the guest the stick, in slot 0."""
+    async def plug_in(self, guest: Guest, device: ScriptedUsbHost | None = None) -> Link:
+        """Give the guest the stick, or another device, in slot 0."""
         link = await self.link(guest)
-        self._tasks.append(self._group.create_task(self.stick.plug_in(link), name="plug-in"))
+        serving = (device or self.stick).plug_in(link)
+        self._tasks.append(self._group.create_task(serving, name="plug-in"))
         return link
 
     def serve(self, link: Link) -> None:
@@ -178,6 +181,17 @@ async def attach(stage: Stage) -> list[str]:
     facts = await guest.until(is_pass)
 
     return [*dict.fromkeys(stage.stick.heard), *facts]
+
+
+async def keyboard(stage: Stage) -> list[str]:
+    """A keyboard is plugged in, made ready and polled."""
+    guest = await stage.boot()
+    device = ScriptedUsbHost(Keyboard("KEYS"))
+    await stage.plug_in(guest, device)
+
+    await device.has_heard("start_interrupt_receiving")
+
+    return [*dict.fromkeys(device.heard)]
 
 
 async def cancelled(stage: Stage) -> list[str]:
@@ -325,6 +339,7 @@ SCENES = {
     scene.__name__: scene
     for scene in (
         attach,
+        keyboard,
         cancelled,
         no_client,
         silent_standby,

@@ -6,8 +6,9 @@ the descriptors are those of USB 2.0 chapter 9.
 
 from __future__ import annotations
 
+import enum
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.errors import LabError
@@ -24,8 +25,6 @@ _DEVICE: Final = 0x0100
 _CONFIGURATION: Final = 0x0200
 _STRING: Final = 0x0300
 _QUALIFIER: Final = 0x0600
-_INTERFACE_TYPE: Final = 4
-_ENDPOINT_TYPE: Final = 5
 _ENGLISH: Final = 0x0409
 
 _ATTEMPTS: Final = 4
@@ -38,6 +37,14 @@ _ERRORS: Final = {
     Outcome.IOERROR: -71,
     Outcome.TIMEOUT: -110,
 }
+
+
+class DescriptorType(enum.IntEnum):
+    """Descriptors that are read; USB 2.0 table 9-5, HID 1.11 section 7.1."""
+
+    INTERFACE = 0x04
+    ENDPOINT = 0x05
+    HID = 0x21
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +77,13 @@ class Interface:
         number: bInterfaceNumber.
         kind: Its class triple.
         endpoints: Address and transfer type of each.
+        report_bytes: Length of its HID report descriptor; 0 if it has none.
     """
 
     number: int
     kind: tuple[int, int, int]
     endpoints: tuple[tuple[int, TransferType], ...]
+    report_bytes: int = 0
 
     def first(self, kind: TransferType, *, direction: int) -> int | None:
         """Return the address of the first endpoint of this type and direction."""
@@ -176,30 +185,43 @@ def _get(value: int, length: int, words: str) -> Script[bytes]:
     return answer.data
 
 
-def _text(index: int) -> Script[str]:
-    """Read a string; empty if there is none. Only printable ASCII of it is kept."""
-    if not index:
-        return ""
-    answer = yield Setup(0x80, 6, _STRING | index, _ENGLISH, 255)
-    text = answer.data[2:].decode("utf-16-le", errors="replace")
+def printable(text: str) -> str:
+    """Return a text of a device for the log: only printable ASCII of it is kept."""
     return "".join(letter if " " <= letter <= "~" else "?" for letter in text)
 
 
+def _text(index: int) -> Script[str]:
+    """Read a string; empty if there is none."""
+    if not index:
+        return ""
+    answer = yield Setup(0x80, 6, _STRING | index, _ENGLISH, 255)
+    return printable(answer.data[2:].decode("utf-16-le", errors="replace"))
+
+
 def _interfaces(descriptors: bytes) -> Iterator[Interface]:
-    """Read the descriptors behind that of the configuration, as far as they make sense."""
-    number, kind, endpoints = 0, (0, 0, 0), list[tuple[int, TransferType]]()
-    known = False
+    """Read the interfaces, each in its first alternate setting, as far as they make sense."""
+    interface: Interface | None = None
+    for one in _split(descriptors):
+        match one[1]:
+            case DescriptorType.INTERFACE if len(one) >= 9:
+                if interface is not None:
+                    yield interface
+                first_setting = one[3] == 0
+                interface = (
+                    Interface(one[2], (one[5], one[6], one[7]), ()) if first_setting else None
+                )
+            case DescriptorType.ENDPOINT if len(one) >= 7 and interface is not None:
+                endpoint = (one[2], TransferType(one[3] & 0x03))
+                interface = replace(interface, endpoints=(*interface.endpoints, endpoint))
+            case DescriptorType.HID if len(one) >= 9 and interface is not None:
+                interface = replace(interface, report_bytes=one[7] | one[8] << 8)
+    if interface is not None:
+        yield interface
+
+
+def _split(descriptors: bytes) -> Iterator[bytes]:
+    """Yield one descriptor after the other."""
     offset = 0
-    while offset + 2 <= len(descriptors) and descriptors[offset] >= 2:
-        one = descriptors[offset : offset + descriptors[offset]]
-        offset += descriptors[offset]
-        if one[1] == _INTERFACE_TYPE and len(one) >= 9:
-            if known:
-                yield Interface(number, kind, tuple(endpoints))
-            # Other alternate settings are not used: their endpoints go with the next interface.
-            known = one[3] == 0
-            number, kind, endpoints = one[2], (one[5], one[6], one[7]), []
-        elif one[1] == _ENDPOINT_TYPE and len(one) >= 7:
-            endpoints.append((one[2], TransferType(one[3] & 0x03)))
-    if known:
-        yield Interface(number, kind, tuple(endpoints))
+    while offset + 2 <= len(descriptors) and (size := descriptors[offset]) >= 2:
+        yield descriptors[offset : offset + size]
+        offset += size

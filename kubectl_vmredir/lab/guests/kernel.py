@@ -207,7 +207,7 @@ class Kernel:
                 return
             polled = interface.first(TransferType.INTERRUPT, direction=INPUT)
             if interface.kind == _KEYBOARD and polled:
-                self._start(device, "keyboard", interface.number, polled)
+                self._start(device, "keyboard", interface.number, interface.report_bytes, polled)
                 return
 
     def _probed(self, device: _Device, found: storage.Probed | None) -> None:
@@ -255,8 +255,8 @@ class Kernel:
         match name, arguments, device.disk:
             case "enumerate", [], _:
                 script = enumerate_device(device.name)
-            case "keyboard", [interface, endpoint], _:
-                script = _keyboard(interface, endpoint)
+            case "keyboard", [interface, report_bytes, endpoint], _:
+                script = _keyboard(interface, report_bytes, endpoint)
             case "probe", [], storage.Disk() as disk:
                 script = storage.probe(disk)
             case "read", [tag, offset, length], storage.Disk() as disk:
@@ -386,10 +386,10 @@ class Kernel:
             port.submit(step, device.packet_id)
 
 
-def _keyboard(interface: int, endpoint: int) -> Script[None]:
+def _keyboard(interface: int, report_bytes: int, endpoint: int) -> Script[None]:
     """Make a boot keyboard ready, as usbhid does."""
     yield Setup(0x21, 0x0A, 0, interface)  # SET_IDLE
-    yield Setup(0x81, 6, 0x2200, interface, 255)  # report descriptor
+    yield Setup(0x81, 6, 0x2200, interface, report_bytes)
     yield Setup(0x21, 0x09, 0x0200, interface, 1, b"\0")  # SET_REPORT: no light
     yield Poll(endpoint)
 

@@ -2,7 +2,9 @@
 
 What QEMU does, in the words of its source; where QEMU leaves something to chance this model
 takes the worst. So a packet that usbredirparser rejects ends the VM at once: in QEMU it does if
-one more byte was read together with it (`read_buf == NULL`), and on a stream that is chance.
+one more byte was read together with it (`read_buf == NULL`), and on a stream that is chance. Our
+own parser is a little stricter than that one: a second hello, or an endpoint of an unknown type,
+ends the VM as well.
 
 Not modelled, since no guest here asks for it: iso streams, bulk streams, buffered bulk input.
 

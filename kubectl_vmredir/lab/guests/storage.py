@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from kubectl_vmredir.lab.guests.enumeration import PortName, reset_device
+from kubectl_vmredir.lab.guests.enumeration import PortName, printable, reset_device
 from kubectl_vmredir.lab.guests.procedure import Print
 from kubectl_vmredir.lab.guests.transfers import Bulk, Outcome, Setup
 
@@ -99,7 +99,7 @@ def probe(disk: Disk) -> Script[Probed | None]:
     inquiry = yield from transport.run(_INQUIRY, 36)
     if inquiry is None:
         return None
-    names = inquiry[8:36].decode("ascii", errors="replace").ljust(28)
+    names = printable(inquiry[8:36].decode("ascii", errors="replace")).ljust(28)
     address = f"{disk.host}:0:0:0"
     yield Print(
         f"scsi {address}: Direct-Access     {names[:8]} {names[8:24]} {names[24:]} PQ: 0 ANSI: 4"

@@ -14,7 +14,7 @@ from kubectl_vmredir.lab.guests.report import (
     ReadError,
 )
 from kubectl_vmredir.lab.guests.sim import SimHypervisor
-from tests.support.stick_host import TIMEOUT_S, Link
+from tests.support.scripted_usb_host import TIMEOUT_S, Link
 from tests.support.twins import SHA256, go_on, is_pass, stage
 
 TARGET = """

@@ -39,6 +39,24 @@ TRANSCRIPTS = {
         DISK,
         PASS,
     ],
+    "keyboard": [
+        "hello",
+        "reset",
+        "control 80 06 0100 0000 64",
+        "control 80 06 0100 0000 18",
+        "control 80 06 0600 0000 10",  # device qualifier: could it be faster elsewhere?
+        "control 80 06 0200 0000 9",
+        "control 80 06 0200 0000 34",
+        "control 80 06 0300 0000 255",
+        "control 80 06 0302 0409 255",
+        "control 80 06 0301 0409 255",
+        "control 80 06 0303 0409 255",
+        "set_configuration 1",
+        "control 21 0a 0000 0000 0",  # SET IDLE
+        "control 81 06 2200 0000 63",  # report descriptor
+        "control 21 09 0200 0000 1",  # SET REPORT: no light
+        "start_interrupt_receiving",
+    ],
     "cancelled": [PASS, PASS],
     "no_client": ["disconnect", "error", DISK, "gap", PASS, "hello"],
     "silent_standby": [PASS, PASS],

@@ -13,7 +13,7 @@ from kubectl_vmredir.lab.guests import sockets
 from kubectl_vmredir.lab.guests.domain import MigrationPhase
 from kubectl_vmredir.lab.guests.report import Disconnect
 from kubectl_vmredir.lab.guests.sim import SimHypervisor
-from tests.support.stick_host import POKE, TIMEOUT_S, Link
+from tests.support.scripted_usb_host import POKE, TIMEOUT_S, Link
 from tests.support.twins import Guest, Stage, is_pass, stage
 from tests.support.virtual_clock import after, at_rest
 

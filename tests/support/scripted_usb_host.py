@@ -1,4 +1,4 @@
-"""A usb-host with a script: a virtual stick, linked by hand to the slots of guests.
+"""A usb-host with a script: a virtual device, linked by hand to the slots of guests.
 
 It has no continuity. What it can do instead is to stop in the middle: to keep an answer back, to
 send half of it, and to send the rest to another guest, or one byte more or less of it.
@@ -14,8 +14,9 @@ import struct
 import termios
 from pathlib import Path
 
+from kubectl_vmredir.lab.devices.function import Function
 from kubectl_vmredir.lab.devices.host import CAPS, UsbHost
-from kubectl_vmredir.lab.devices.stick import BULK_IN, Stick
+from kubectl_vmredir.lab.devices.stick import BULK_IN
 from kubectl_vmredir.lab.guests import sockets
 from kubectl_vmredir.protocol.constants import Side
 from kubectl_vmredir.protocol.control import CancelDataPacket, SetConfiguration
@@ -85,17 +86,18 @@ class Link:
         return int(struct.unpack("=i", count)[0])
 
 
-class StickHost:
-    """The stick, and the link that it has now.
+class ScriptedUsbHost:
+    """The device, and the link that it has now.
 
     Attributes:
         heard: What guests asked for, in words, each time.
     """
 
-    def __init__(self, serial: str, image: bytes) -> None:
-        self.stick = Stick(serial, image)
-        assert self.stick.acquire() is None
+    def __init__(self, function: Function) -> None:
+        self._function = function
+        assert function.acquire() is None
         self.heard: list[str] = []
+        self._heard_more = asyncio.Event()
         self._held = bytearray()
         self._hold_next = False
         self._holding = asyncio.Event()
@@ -103,7 +105,7 @@ class StickHost:
         self._new_session()
 
     def _new_session(self) -> None:
-        self._host = UsbHost(self.stick, self._queue, clock=asyncio.get_running_loop())
+        self._host = UsbHost(self._function, self._queue, clock=asyncio.get_running_loop())
         self._parser = Parser(Side.GUEST, own_caps=CAPS)
         self._outgoing.clear()
         self._held.clear()
@@ -116,7 +118,7 @@ class StickHost:
         await self.serve(link)
 
     async def introduce(self, link: Link) -> None:
-        """Exchange hellos, attach the stick, and hear no more."""
+        """Exchange hellos, attach the device, and hear no more."""
         self._new_session()
         self._host.start()
         await self._send_on(link)
@@ -145,6 +147,13 @@ class StickHost:
         self._held.clear()
         self._holding.clear()
 
+    async def has_heard(self, words: str) -> None:
+        """Wait until a guest has asked for this."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while words not in self.heard:
+                self._heard_more.clear()
+                await self._heard_more.wait()
+
     def _queue(self, data: bytes) -> None:
         if self._holding.is_set():
             self._held += data
@@ -154,6 +163,7 @@ class StickHost:
     def _take(self, data: bytes) -> None:
         for _, packet in self._parser.feed(data):
             self.heard.append(describe(packet))
+            self._heard_more.set()
             match packet:
                 case BulkPacket(endpoint=endpoint, length=length) if self._hold_next and (
                     endpoint,
