@@ -143,13 +143,8 @@ class Registry:
             meta["generateName"] = prefix
         if resource.namespaced:
             meta["namespace"] = namespace
-        obj = {
-            **body,
-            "apiVersion": resource.api_version,
-            "kind": resource.kind,
-            "metadata": meta,
-        }
-        return self._store.put(resource, _initial(resource, obj))
+        known = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": meta}
+        return self._store.put(resource, _initial(resource, known | body | known))
 
     def update(self, target: Target, body: Json, user: User) -> Json:
         """Replace an object, or its status, and return it.
