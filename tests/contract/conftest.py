@@ -1,0 +1,42 @@
+"""The two worlds; every test runs in both, and cannot tell which it is in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.vms import Vm, vm
+from tests.support.worlds import Kind, World, start_world
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from kubectl_vmredir.k8s.client import KubeClient
+
+
+@pytest.fixture(
+    scope="session",
+    params=[Kind.LAB, pytest.param(Kind.CLUSTER, marks=pytest.mark.cluster)],
+)
+def world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """A cluster that serves all tests of the session."""
+    with start_world(request.param, tmp_path_factory.mktemp(str(request.param))) as started:
+        yield started
+
+
+@pytest.fixture
+async def admin(world: World) -> AsyncIterator[KubeClient]:
+    """Our client, as somebody who may do all."""
+    async with world.client() as client:
+        yield client
+
+
+@pytest.fixture
+async def desk(world: World) -> AsyncIterator[Vm]:
+    """A VM that runs, with USB slots."""
+    async with vm(world) as made:
+        await made.running()
+        yield made

@@ -1,0 +1,110 @@
+"""``python -m tests.support.rig_world FOLDER``: a real control plane as a world of the tests.
+
+Runs ``rig`` of ``../shared/peers/control-plane`` and obeys orders on stdin; see worlds.py. All
+of it ends with standard input, and with this process, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from tests.support.peers import control_plane, peers_folder
+from tests.support.worlds import Part
+
+_NODES: Final = 3
+_SUBRESOURCES: Final = "/apis/subresources.kubevirt.io/v1"
+
+
+class Rig:
+    """The real control plane, and what can be done to it."""
+
+    def __init__(self, rig: Any, wait_until: Any) -> None:  # noqa: ANN401 - rig has no types
+        self._rig = rig
+        self._wait_until = wait_until
+
+    def obey(self, order: list[str]) -> None:
+        """Carry an order out."""
+        match order:
+            case ["kill", part]:
+                self._process(part).kill()
+            case ["start", part]:
+                self._start(part)
+            case ["freeze", part]:
+                self._process(part).signal(signal.SIGSTOP)
+            case ["thaw", part]:
+                self._process(part).signal(signal.SIGCONT)
+            case ["crash", _, pod, vmi_uid]:
+                self._crash(pod, vmi_uid)
+            case _:
+                raise ValueError(order)
+
+    def _process(self, part: str) -> Any:  # noqa: ANN401 - rig has no types
+        return self._rig.processes["kube-apiserver" if part == Part.API_SERVER else part]
+
+    def _start(self, part: str) -> None:
+        match part:
+            case Part.API_SERVER:
+                self._rig.start_apiserver()
+                self._rig.wait_apiserver()
+            case Part.VIRT_API:
+                self._rig.start_virt_api()
+                self._wait_until("virt-api", lambda: self._answers(_SUBRESOURCES))
+            case _:
+                self._rig.start_handler(part.removeprefix("handler-"))
+
+    def _answers(self, path: str) -> bool:
+        status, _ = self._rig.api.raw("GET", path)
+        return bool(status == 200)
+
+    def _crash(self, pod: str, vmi_uid: str) -> None:
+        for named in self._rig.folder.glob("pods/*/*/pod"):
+            if named.read_text().endswith(f"/{pod}"):
+                pid = named.parent / "rootfs" / "run" / "kubevirt-private" / vmi_uid / "pid"
+                os.kill(int(pid.read_text()), signal.SIGKILL)
+                return
+        raise ValueError(f"no guest in {pod}")
+
+
+def main() -> None:
+    """Start, say where everything is, and obey until stdin ends."""
+    folder = Path(sys.argv[1])
+    if (programs := peers_folder()) is None:
+        raise FileNotFoundError("the peers' programs: set VMREDIR_PEERS to their folder")
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, str(control_plane()))
+    cluster, nodes, procs = (
+        importlib.import_module(f"rig.{name}") for name in ("cluster", "nodes", "procs")
+    )
+    # Whoever else runs these tests on this machine has another network.
+    net = f"127.9.{os.getpid() % 250 + 1}"
+    with (
+        contextlib.redirect_stdout(sys.stderr),
+        cluster.Rig(folder, bin_dir=programs, nodes=_NODES, net=net) as rig,
+        nodes.Nodes(rig),
+    ):
+        places = {
+            "kubeconfig": str(rig.kubeconfig),
+            "component_kubeconfig": str(rig.access.account_kubeconfig("kubevirt-controller")),
+            "run_folder": f"{folder}/pods/{{node}}/{{pod}}/rootfs/run/kubevirt-private/{{vmi}}",
+        }
+        _say(places)
+        world = Rig(rig, procs.wait_until)
+        for line in sys.stdin:
+            world.obey(json.loads(line))
+            _say({})
+
+
+def _say(answer: dict[str, str]) -> None:
+    sys.__stdout__.write(json.dumps(answer) + "\n")
+    sys.__stdout__.flush()
+
+
+if __name__ == "__main__":
+    main()
