@@ -11,15 +11,13 @@ import base64
 import os
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, cast
+from http import HTTPStatus
+from typing import Final, Self, cast
 
 import aiofastnet
 
 from .pki import HANDLER_DNS
 from .status import Refusal, internal_error
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _MAX_HEAD_BYTES: Final = 64 * 1024
 _HEAD_END: Final = b"\r\n\r\n"
@@ -40,6 +38,26 @@ class Opened:
 
     transport: asyncio.Transport
     early: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """As much of the head of an answer as matters."""
+
+    status: int
+    content_length: int
+
+    @classmethod
+    def parse(cls, head: bytes) -> Self:
+        first, *lines = head.decode("latin-1").split("\r\n")
+        _, _, rest = first.partition(" ")
+        pairs = (line.partition(":") for line in lines)
+        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        length = headers.get("content-length", "")
+        return cls(
+            status=int(rest[:3]) if rest[:3].isdecimal() else 0,
+            content_length=int(length) if length.isdecimal() else _BODY_BYTES,
+        )
 
 
 class _Handshake(asyncio.Protocol):
@@ -64,20 +82,12 @@ class _Handshake(asyncio.Protocol):
         self.done.set()
 
     def _is_complete(self) -> bool:
-        head, end, body = bytes(self.received).partition(_HEAD_END)
+        text, end, body = bytes(self.received).partition(_HEAD_END)
         if not end:
             return False
-        status, headers = _parse(head)
-        wanted = min(int(headers.get("content-length", _BODY_BYTES)), _BODY_BYTES)
-        return status == 101 or len(body) >= wanted
-
-
-def _parse(head: bytes) -> tuple[int, Mapping[str, str]]:
-    first, *lines = head.decode("latin-1").split("\r\n")
-    status = first.split(" ")[1] if " " in first else ""
-    pairs = (line.partition(":") for line in lines)
-    headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-    return int(status) if status.isdecimal() else 0, headers
+        head = _Head.parse(text)
+        wanted = min(head.content_length, _BODY_BYTES)
+        return head.status == HTTPStatus.SWITCHING_PROTOCOLS or len(body) >= wanted
 
 
 async def dial(
@@ -131,8 +141,8 @@ async def _shake_hands(
     head, end, rest = bytes(protocol.received).partition(_HEAD_END)
     if not end:
         raise internal_error("unexpected EOF")
-    status, _ = _parse(head)
-    if status == 101:
+    status = _Head.parse(head).status
+    if status == HTTPStatus.SWITCHING_PROTOCOLS:
         return Opened(transport, rest)
     raise _bad_handshake(status, rest[:_BODY_BYTES].decode(errors="replace"), old_texts)
 

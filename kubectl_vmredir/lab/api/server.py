@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import threading
 from contextlib import AsyncExitStack
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Self
 
 import aiofastnet
@@ -14,15 +14,15 @@ from aiohttp import web
 
 from kubectl_vmredir.errors import LabError
 
-from . import auth, discovery, kubeconfig, negotiation, reviews, splice
+from . import auth, discovery, installation, kubeconfig, negotiation, reviews, splice
 from .bodies import read_body
 from .faults import Faults
 from .files import write_private
 from .pki import Pki
-from .rbac import MASTERS, Rbac, User, describe
-from .registry import Registry, Target
+from .rbac import Rbac, User, describe
+from .registry import Registry
 from .requests import RequestInfo
-from .resources import BY_PATH, CONFIG_MAPS, KUBEVIRTS, NAMESPACES, SECRETS, SUBRESOURCES
+from .resources import BY_PATH, SUBRESOURCES
 from .rest import Call, Rest
 from .roles import CONTROLLER, DEMO, HANDLER, KUBEVIRT, PEOPLE, default_bindings, service_account
 from .status import Refusal, Subject, forbidden, forbidden_path
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from .objects import Json
-
 _LOOPBACK: Final = "127.0.0.1"
 _SAVE_INTERVAL_S: Final = 0.2
 """At most so often is the state written to its file."""
@@ -45,15 +43,6 @@ _TLS_SHUTDOWN_S: Final = 1.0
 
 _STOP_TIMEOUT_S: Final = 1.0
 """How long handlers may take to see that their connection is gone."""
-
-HANDLER_CERTIFICATE: Final = "kubevirt-virt-handler-server-certs"
-"""Secret (kubernetes.io/tls) with the server certificate of each virt-handler, as KubeVirt's."""
-
-KUBEVIRT_VERSION: Final = "v1.9.0"
-"""The release that the lab behaves as."""
-
-KUBEVIRT_CA: Final = "kubevirt-ca"
-"""ConfigMap with the authority of KubeVirt's components, key ``ca-bundle``."""
 
 
 class ApiServer:
@@ -78,7 +67,6 @@ class ApiServer:
     def __init__(
         self, folder: Path, *, port: int = 0, dial_timeout_s: float = DIAL_TIMEOUT_S
     ) -> None:
-        self._folder = folder
         self._port = port
         self.pki = Pki(folder / "pki")
         self.tokens = auth.Tokens(folder / "pki" / "tokens.json")
@@ -94,15 +82,14 @@ class ApiServer:
         self._state = folder / "state.json"
         self._writing = threading.Lock()
         self._exit_stack = AsyncExitStack()
-        self._group: asyncio.TaskGroup | None = None
         self._listener: asyncio.Server | None = None
         self._http: web.Server | None = None
 
     async def __aenter__(self) -> Self:
         self._load()
-        self._group = await self._exit_stack.enter_async_context(asyncio.TaskGroup())
         await self.start()
-        self._saver = self._group.create_task(self._keep_saved(), name="save-state")
+        group = await self._exit_stack.enter_async_context(asyncio.TaskGroup())
+        self._saver = group.create_task(self._keep_saved(), name="save-state")
         return self
 
     async def __aexit__(
@@ -225,7 +212,7 @@ class ApiServer:
         if (info.group, info.version, info.resource) in reviews.RESOURCES:
             body = await read_body(request)
             answer = reviews.review(info, user, (request.content_type, body), self.rbac)
-            return negotiation.respond(request, answer, 201)
+            return negotiation.respond(request, answer, HTTPStatus.CREATED)
         call = Call(request, info, user)
         if info.group == SUBRESOURCES:
             return await self._subresources.handle(call)
@@ -243,7 +230,7 @@ class ApiServer:
         if self._state.exists():
             self.store.load(BY_PATH, json.loads(self._state.read_text(encoding="utf-8")))
         else:
-            _populate(self.store, self.pki)
+            installation.populate(self.store, self.pki)
 
     async def _keep_saved(self) -> None:
         while True:
@@ -259,33 +246,6 @@ class ApiServer:
         # The last save may meet one that is under way in a thread: it waits for it.
         with self._writing:
             write_private(self._state, text)
-
-
-def _populate(store: Store, pki: Pki) -> None:
-    """Create what a fresh cluster with KubeVirt has."""
-    registry = Registry(store)
-    installer = User("lab", groups=(MASTERS,))
-    for name in ("default", "kube-system", KUBEVIRT, DEMO):
-        registry.create(Target(NAMESPACES), {"metadata": {"name": name}}, installer)
-    authority = {"metadata": {"name": KUBEVIRT_CA}, "data": {"ca-bundle": pki.kubevirt.pem}}
-    registry.create(Target(CONFIG_MAPS, KUBEVIRT), authority, installer)
-    pair = {"tls.crt": pki.handler.certificate, "tls.key": pki.handler.key}
-    secret = {
-        "metadata": {"name": HANDLER_CERTIFICATE},
-        "type": "kubernetes.io/tls",
-        "data": {key: base64.b64encode(path.read_bytes()).decode() for key, path in pair.items()},
-    }
-    registry.create(Target(SECRETS, KUBEVIRT), secret, installer)
-    kubevirt: Json = {
-        "apiVersion": KUBEVIRTS.api_version,
-        "kind": KUBEVIRTS.kind,
-        "metadata": {"name": "kubevirt"},
-        "spec": {},
-    }
-    created = registry.create(Target(KUBEVIRTS, KUBEVIRT), kubevirt, installer)
-    status = {"phase": "Deployed", "observedKubeVirtVersion": KUBEVIRT_VERSION}
-    target = Target(KUBEVIRTS, KUBEVIRT, "kubevirt", "status")
-    registry.update(target, {**created, "status": status}, installer)
 
 
 async def serve(folder: Path, port: int = 0) -> None:

@@ -13,10 +13,11 @@ import pytest
 
 from kubectl_vmredir.errors import LabError
 from kubectl_vmredir.lab.api.faults import WatchFault
+from kubectl_vmredir.lab.api.installation import HANDLER_CERTIFICATE, KUBEVIRT_CA
 from kubectl_vmredir.lab.api.rbac import Binding, SubjectKind
 from kubectl_vmredir.lab.api.resources import VMIS
 from kubectl_vmredir.lab.api.roles import DEMO, HANDLER, MIGRATE, VIEW
-from kubectl_vmredir.lab.api.server import HANDLER_CERTIFICATE, KUBEVIRT_CA, ApiServer
+from kubectl_vmredir.lab.api.server import ApiServer
 from tests.support.lab_api import (
     VMI_PATH,
     VMIM_PATH,
