@@ -223,7 +223,7 @@ class VmiRef:
 
 
 class Route(enum.StrEnum):
-    """How a link is dialed; design.md section 2."""
+    """How a link is dialed; docs/architecture.md."""
 
     API = "api"
     POD = "pod"
@@ -242,11 +242,11 @@ class Unknown:
 
 
 Boundary = Exact | Unknown
-"""Where a link ended; design.md section 3."""
+"""Where a link ended; docs/architecture.md."""
 
 
 class HandoverKind(enum.StrEnum):
-    """What happens to the device session when the VM side changes; design.md section 4."""
+    """What happens to the device session when the VM side changes; docs/migration.md."""
 
     COLD = "cold"
     WARM = "warm"
@@ -254,7 +254,7 @@ class HandoverKind(enum.StrEnum):
 
 
 class RedirectionState(enum.StrEnum):
-    """States of a redirection: the only list; design.md section 6."""
+    """States of a redirection: the only list."""
 
     WAITING_DEVICE = "waiting-device"
     CLAIMING = "claiming"
@@ -290,7 +290,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class MigrationView:
-    """``status.migrationState`` of a VMI, as much as matters here; kubevirt.md section 2.1.
+    """``status.migrationState`` of a VMI, as much as matters here; docs/facts/kubevirt.md.
 
     Timestamps are the cluster's, RFC 3339, kept as text: they are compared with nothing but
     themselves. Absent booleans are False, absent texts empty.

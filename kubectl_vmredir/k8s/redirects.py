@@ -1,4 +1,4 @@
-"""Where a redirect may lead: nowhere but to the same server (design.md section 10)."""
+"""Where a redirect may lead: nowhere but to the same server (docs/security.md)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """An open websocket as a stream of bytes, as KubeVirt speaks it.
 
-Sources: RFC 6455; kubevirt.md 1.4 and 1.6 of the design's reference: binary messages whose
+Sources: RFC 6455; docs/facts/kubevirt.md: binary messages whose
 boundaries mean nothing and which come in fragments, some of them empty; text dropped; ends without
 a Close frame.
 """

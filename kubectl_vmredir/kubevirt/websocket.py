@@ -1,6 +1,6 @@
 """Opens websockets to KubeVirt's subresources; a thin layer on picows.
 
-Sources: RFC 6455; kubevirt.md 1.2 of the design's reference.
+Sources: RFC 6455; docs/facts/kubevirt.md.
 
 The dial is not picows' own, because that follows redirects to anywhere, cuts the body of a refusal
 where the first read ended, and does not tell how a connection ended. Its protocol class is used

@@ -75,7 +75,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """One migration, as it was for the stick; both gaps as in design.md section 2.
+    """One migration, as it was for the stick; both gaps as in docs/migration.md.
 
     Attributes:
         handover: What the guest saw.

@@ -1,6 +1,6 @@
 """The time-line of a live migration: its steps, what each writes, and how it is held at one.
 
-Source: reference/kubevirt.md section 2.2 and the recorded traces; the order of the fields is that
+Source: docs/facts/kubevirt.md and the recorded traces; the order of the fields is that
 of KubeVirt >= 1.6, or of <= 1.5 where it says so. Changes are merge patches of the VMI.
 
 A migration is held by the annotation ``lab.vmredir.io/hold-at`` of its

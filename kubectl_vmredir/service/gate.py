@@ -1,7 +1,7 @@
 """The gate: the one place that says whether an act on a VM is allowed now. Pure.
 
-Rules 1 to 3 of design.md section 4, learned by losing test VMs (reference: edge.md 4b, qemu10.md
-4). Each is a function, so that a test can take one out and show the harm.
+The rules of safety of docs/migration.md, learned by losing test VMs (docs/facts/qemu.md). Each is
+a function, so that a test can take one out and show the harm.
 
 When nothing is certain because the watch is down, or has not told all yet, the answer is to
 wait: a migration may be under way unseen. That costs little. A watch that is down means as a

@@ -1,7 +1,7 @@
 """Whether a link, and the machine under it, are alive. Pure: time is an argument.
 
-Only pings of our own tell that a node hangs: nothing else happens then, for minutes (reference:
-control-plane.md, "How streams end").
+Only pings of our own tell that a node hangs: nothing else happens then, for minutes
+(docs/facts/kubevirt.md, "How streams end").
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 KubeVirt tells of a migration twice: in the VirtualMachineInstanceMigration (VMIM) and, from the
 hand-off on, in ``status.migrationState`` of the VMI. They come on two streams in no mutual
-order, repeat, and skip what came in between (reference: kubevirt.md section 2, traces). So
+order, repeat, and skip what came in between (docs/facts/kubevirt.md). So
 nothing here depends on the order of two objects, and everything is keyed by the migration's
 uid: migrationState stays, completed, until the next hand-off replaces it whole.
 
-A migration is *in flight*, rule 1 of design.md section 4, from its first sight until
+A migration is *in flight*, rule 1 of docs/migration.md, from its first sight until
 
 * 1 s after the target was first seen ready (or further: node flipped, completed, succeeded), or
 * it is seen failed or aborted, on either object, or

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class UsbHostSockets:
-    """Our ends of the two sockets of a usb-host (design.md section 3).
+    """Our ends of the two sockets of a usb-host (docs/architecture.md).
 
     Both are connected stream sockets, non-blocking. The receiver closes them; closing ``data``
     tells the usb-host to give the device back in an orderly way.

@@ -1,4 +1,4 @@
-"""Our ends of the two sockets of a usb-host (design.md section 3)."""
+"""Our ends of the two sockets of a usb-host (docs/architecture.md)."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ CHUNK_BYTES = 65536
 READ_BYTES = 1 << 18
 
 POKE = bytes.fromhex("11000000 02000000 0000000000000000 0080")
-"""Read and ignored by QEMU (reference/poke.md)."""
+"""Read and ignored by QEMU (docs/facts/qemu.md)."""
 
 
 class Link:

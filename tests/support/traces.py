@@ -90,7 +90,7 @@ def _vmim(item: dict[str, Any]) -> VmimView:
 
 
 def old_dialect() -> list[Step]:
-    """Return a migration as KubeVirt up to 1.5 tells it, typed from kubevirt.md section 2.2.
+    """Return a migration as KubeVirt up to 1.5 tells it, typed from docs/facts/kubevirt.md.
 
     The source's virt-handler sets nodeName and completed in one update, once it has seen
     targetNodeDomainReadyTimestamp.

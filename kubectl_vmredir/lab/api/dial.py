@@ -1,7 +1,7 @@
 """How virt-api dials a virt-handler: TLS with its own certificate, then a websocket handshake.
 
 Source: KubeVirt, pkg/virt-api/rest/dialers.go, client-go/kubecli/handler.go and gorilla/websocket;
-texts measured (reference/control-plane.md, "Refusals").
+texts measured (docs/facts/kubevirt.md, "Refusals").
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The lab's users and their rights: the same names and abilities as a real cluster's.
 
 Sources: Kubernetes' bootstrap roles and KubeVirt's aggregated cluster roles, as far as they
-speak of resources that the lab has; reference/kubevirt.md section 4 and
-reference/control-plane.md, "Rights".
+speak of resources that the lab has; docs/facts/kubevirt.md, "Rights".
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The streams of a VMI: usbredir, console and vnc, from the checks to the last byte.
 
 Source: KubeVirt, pkg/virt-api/rest/streamer.go and the handlers beside it; order of checks and
-texts in reference/kubevirt.md 1.3 and 1.5.
+texts in docs/facts/kubevirt.md.
 """
 
 from __future__ import annotations

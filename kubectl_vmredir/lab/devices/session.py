@@ -1,4 +1,4 @@
-"""The two sockets of a usb-host around a virtual device (design.md section 3)."""
+"""The two sockets of a usb-host around a virtual device (docs/architecture.md)."""
 
 from __future__ import annotations
 

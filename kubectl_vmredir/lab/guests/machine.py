@@ -1,6 +1,6 @@
 """The simulated VM: guest, USB redirection channels and console, and what moves of them.
 
-How QEMU loses a VM is part of it (reference/edge.md 4b, qemu10.md 4). Where it is chance
+How QEMU loses a VM is part of it (docs/facts/qemu.md). Where it is chance
 whether QEMU survives, this VM does not.
 """
 

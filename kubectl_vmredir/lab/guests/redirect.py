@@ -9,7 +9,7 @@ ends the VM as well.
 Not modelled, since no guest here asks for it: iso streams, bulk streams, buffered bulk input.
 
 Source: hw/usb/redirect.c of QEMU 7.2, usbredirparser.c of usbredir 0.13; measured in
-reference/qemu-migration.md and reference/poke.md.
+docs/facts/qemu.md.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class PassDone:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """An interruption is over: ``guest_gap_ms`` of design.md section 2.
+    """An interruption is over: ``guest_gap_ms`` of docs/migration.md.
 
     Attributes:
         serial: Which disk.

@@ -2,7 +2,7 @@
 
 virt-handler's framing is that of gorilla/websocket 1.5.4 with write buffers of 10240 bytes, fed
 by io.Copy with reads of at most 32 KiB. What a client sees of it was measured
-(reference/control-plane.md, Framing): messages come fragmented, with empty continuations.
+(docs/facts/kubevirt.md, Framing): messages come fragmented, with empty continuations.
 Sources: RFC 6455 section 5; gorilla/websocket, conn.go (flushFrame, advanceFrame).
 """
 

@@ -1,6 +1,6 @@
 """What a virt-handler serves: usbredir, console and vnc of the VMIs of its node, as websockets.
 
-Source: KubeVirt, pkg/virt-handler/rest/console.go; reference/control-plane.md (Refusals, Slots).
+Source: KubeVirt, pkg/virt-handler/rest/console.go; docs/facts/kubevirt.md.
 virt-handler upgrades the client first and dials the guest's socket then, so that a socket on
 which nobody listens shows as a stream that ends at once.
 """

@@ -1,4 +1,4 @@
-"""What virt-handler's streams do on the wire (control-plane.md; kubevirt.md 1.4 to 1.7)."""
+"""What virt-handler's streams do on the wire (docs/facts/kubevirt.md)."""
 
 from __future__ import annotations
 

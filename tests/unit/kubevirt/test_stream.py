@@ -42,7 +42,7 @@ async def test_fragments_make_one_stream_and_empty_ones_are_swallowed(world: Wor
     ears = Ears()
 
     async def frames(exchange: Exchange) -> None:
-        # control-plane.md, "Framing": 32768 bytes of QEMU, then 40000.
+        # docs/facts/kubevirt.md, "Framing": 32768 bytes of QEMU, then 40000.
         await exchange.frame(BINARY, b"a" * 32768, fin=False)
         await exchange.frame(CONTINUATION)
         await exchange.frame(BINARY, b"b" * 10240, fin=False)

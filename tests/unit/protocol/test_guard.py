@@ -213,7 +213,7 @@ def test_what_would_harm_the_vm_is_refused(packet: Numbered, reason: str) -> Non
 
 
 def test_receiving_status_for_an_output_is_refused() -> None:
-    """It makes QEMU abort when anything follows it in the same read (poke.md)."""
+    """It makes QEMU abort when anything follows it in the same read (docs/facts/qemu.md)."""
     guard = host_guard(ep_info())
     poke = bytearray(wire(InterruptReceivingStatus(OK, 0x80)))
     poke[-1] = 0x00

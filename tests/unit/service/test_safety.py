@@ -1,4 +1,4 @@
-"""Rules 1 to 3 of design.md section 4, on everything that could break them."""
+"""The rules of safety (docs/migration.md), on everything that could break them."""
 
 from __future__ import annotations
 

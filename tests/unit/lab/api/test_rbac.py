@@ -35,7 +35,7 @@ def ask(
     return RequestInfo(verb, "", group, "v1", namespace, resource, subresource)
 
 
-# Measured on a real cluster: reference/control-plane.md, "Rights", and SelfSubjectAccessReviews.
+# Measured on a real cluster: docs/facts/kubevirt.md, "Rights", and SelfSubjectAccessReviews.
 RIGHTS = [
     (ask("get", STREAMS, "virtualmachineinstances", "usbredir"), {"alice"}),
     (ask("get", STREAMS, "virtualmachineinstances", "vnc"), {"alice"}),

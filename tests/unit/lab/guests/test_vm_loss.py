@@ -1,4 +1,4 @@
-"""How the simulated VM is lost where QEMU can be: reference/edge.md 4b, qemu10.md 4, poke.md 2."""
+"""How the simulated VM is lost where QEMU can be: docs/facts/qemu.md."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def joined(events: list[Event]) -> bytes:
     return b"".join(event.data for event in events if isinstance(event, Payload))
 
 
-# -- what a client receives: the first table of reference/control-plane.md, measured ---------------
+# -- what a client receives: docs/facts/kubevirt.md, Framing ---------------
 
 MEASURED = [
     pytest.param(1, ["8201"], [1], id="1"),
