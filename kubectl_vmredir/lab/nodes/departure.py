@@ -132,7 +132,9 @@ class _Departure:
         if self._migration.abort_requested:
             await self._migration.report(timeline.aborted)
         else:
-            await self._migration.report(lambda now: timeline.failed(now, str(failure)))
+            said = f"VM {self._domain.spec.vmi} did not move: "
+            reason = str(failure).removeprefix(said)
+            await self._migration.report(lambda now: timeline.failed(now, reason))
 
     async def _acknowledge(self) -> None:
         """Flip nodeName and complete in one update, as KubeVirt <= 1.5 does."""
