@@ -120,8 +120,8 @@ class KubeClient:
         """List a collection and watch it, for as long as the generator is open.
 
         All that exists comes first, as ADDED, then LISTED, then each change. A watch that ends is
-        begun again by itself; LOST says that this fails, LISTED that it is made good. Objects that
-        vanished unseen come as DELETED.
+        begun again by itself. LOST says that this fails; when it is made good, all that exists
+        comes again, what vanished meanwhile as DELETED, then LISTED.
 
         Raises:
             ClusterError: While iterating, if the trouble cannot be cured by waiting.

@@ -79,9 +79,6 @@ async def watch(
             ) as response:
                 opened_at = loop.time()
                 patience.allowed()
-                if lost:  # and taken up where it broke: nothing was missed
-                    yield WatchEvent(EventType.LISTED)
-                    lost = False
                 decoder = _Decoder()
                 async for chunk in response.aiter_bytes():
                     for kind, item in decoder.feed(chunk):
@@ -91,10 +88,8 @@ async def watch(
         except (httpx.HTTPError, OSError) as exc:
             trouble = unreachable(exc, transport.config.server)
         except ClusterError as error:
-            gone = isinstance(error, StatusError) and error.status == httpx.codes.GONE
-            if gone or opened_at is not None:  # an ERROR event: what it has cost nobody knows
-                version = ""
-            if not gone:
+            version = ""
+            if not (isinstance(error, StatusError) and error.status == httpx.codes.GONE):
                 trouble = patience.weigh(error)
                 if not trouble.retryable:
                     raise
@@ -102,10 +97,14 @@ async def watch(
             # Ends are normal: try at once, and say so only if that fails.
             delays = backoff()
             continue
-        if trouble is not None and not lost:
-            logger.info("the watch of %s is lost: %s", path, trouble)
-            lost = True
-            yield WatchEvent(EventType.LOST, cause=trouble)
+        if trouble is not None:
+            # A server that comes back takes up a watch before it knows what happened since: only
+            # a list tells the truth.
+            version = ""
+            if not lost:
+                logger.info("the watch of %s is lost: %s", path, trouble)
+                lost = True
+                yield WatchEvent(EventType.LOST, cause=trouble)
         await asyncio.sleep(next(delays))
 
 
