@@ -98,8 +98,12 @@ class QemuHypervisor:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for domain in self._domains:
+        domains = list(self._domains)
+        for domain in domains:
             domain.kill()
+        # Before the group ends: after an exception it cancels the tasks that wait for QEMU.
+        for domain in domains:
+            await domain.wait_ended()
         await self._group.__aexit__(exc_type, exc, traceback)
 
     async def boot(self, spec: DomainSpec) -> QemuDomain:

@@ -78,11 +78,14 @@ reader() {
     while :; do
         read -r name path <"/run/disks/$serial"
         if [ -d "$path" ] && [ -b "/dev/$name" ]; then
-            attached
-            # Held open, so that not every read locks and unlocks the door of the drive.
-            while [ -d "$path" ]; do
-                one_pass
-            done 5<"/dev/$name" || pause 0.02
+            # Held open, so that not every read locks and unlocks the door of the drive. The first
+            # tries may fail: a stick that was just reset says so once.
+            {
+                attached
+                while [ -d "$path" ]; do
+                    one_pass
+                done
+            } 5<"/dev/$name" || pause 0.02
         else
             pause 0.01
         fi
