@@ -82,7 +82,9 @@ async def _follow(changes: AsyncIterator[Change], wanted: RedirectionId) -> int:
                         return status.trouble.exit_code
             case ClosingWaits(risks=risks):
                 for risk in risks:
-                    _say(f"waiting before the device is taken out of {risk.vmi}: {risk.waits_for}")
+                    _say(
+                        f"before the device is taken out of {risk.vmi}: waiting for {risk.waits_for}"
+                    )
             case _:
                 pass
     return ExitCode.OK
@@ -128,7 +130,7 @@ async def _asked_to_break(
 
 def _explain(risks: Sequence[ExitRisk]) -> None:
     for risk in risks:
-        _say(f"{risk.vmi}, slot {risk.slot}: {risk.harm}; it waits because {risk.waits_for}")
+        _say(f"{risk.vmi}, slot {risk.slot}: {risk.harm}; it waits for {risk.waits_for}")
 
 
 async def _confirmed() -> bool:

@@ -20,7 +20,6 @@ from kubectl_vmredir.lab.guests.report import (
     DiskSeen,
     Gap,
     PassDone,
-    ReadError,
 )
 from kubectl_vmredir.model import DeviceSelector, HandoverKind, RedirectionState, VmiRef
 from kubectl_vmredir.service.interface import (
@@ -122,15 +121,21 @@ class Report:
 
 
 class _Witness:
-    """What the guest has said so far, and who waits for more of it."""
+    """What the guest has said so far, and who waits for more of it.
+
+    Attributes:
+        passes: Whole passes.
+        disconnects: How often the kernel saw the stick go.
+        attached: When the stick was first seen (uptime), by the disconnects before.
+        gaps: First gap that ended since then, in milliseconds, by the disconnects before.
+    """
 
     def __init__(self) -> None:
         self._condition = asyncio.Condition()
         self.passes: list[PassDone] = []
-        self.errors: list[ReadError] = []
-        self.gaps: list[Gap] = []
-        self.disks: list[DiskSeen] = []
         self.disconnects = 0
+        self.attached: dict[int, float] = {}
+        self.gaps: dict[int, int] = {}
 
     async def listen(self, console: AsyncIterator[bytes]) -> None:
         reader = ConsoleReader()
@@ -145,12 +150,10 @@ class _Witness:
         match fact:
             case PassDone():
                 self.passes.append(fact)
-            case ReadError():
-                self.errors.append(fact)
             case Gap():
-                self.gaps.append(fact)
+                self.gaps.setdefault(self.disconnects, fact.milliseconds)
             case DiskSeen():
-                self.disks.append(fact)
+                self.attached.setdefault(self.disconnects, fact.t)
             case Disconnect():
                 self.disconnects += 1
             case _:
@@ -163,13 +166,18 @@ class _Witness:
         except TimeoutError as exc:
             raise LabError(f"the guest did not report {what} in {_STEP_LIMIT_S:.0f} s") from exc
 
-    async def whole_pass_since_attach(self, attach: int) -> None:
-        """Wait for a pass that began after the disk was seen for the ``attach``-th time."""
-        await self.wait("the stick", lambda: len(self.disks) >= attach)
-        since = self.disks[attach - 1].t
+    async def whole_pass_after(self, disconnects: int) -> None:
+        """Wait for a pass that began when the stick was back after so many disconnects."""
+        await self.wait("the stick", lambda: disconnects in self.attached)
+        since = self.attached[disconnects]
         await self.wait(
             "a whole pass", lambda: bool(self.passes) and self.passes[-1].started >= since
         )
+
+    async def gap_after(self, disconnects: int) -> int:
+        """Return the gap that so many disconnects left behind, in milliseconds."""
+        await self.wait("a gap", lambda: disconnects in self.gaps)
+        return self.gaps[disconnects]
 
 
 class _Follower:
@@ -241,18 +249,17 @@ async def tell(stage: Stage, *, migrations: int, say: Callable[[str], None]) -> 
         ]
         await follower.connected()
         say(f"{device} is plugged into {VM}, slot {SLOT}")
-        await witness.whole_pass_since_attach(1)
+        await witness.whole_pass_after(0)
         say(f"the guest has read it once: {_verdict(witness.passes[-1], expected)}")
         for number in range(1, migrations + 1):
             await stage.migrate(VM)
             handover = await follower.next_handover()
             await follower.connected()
-            await witness.whole_pass_since_attach(number + 1)
-            await witness.wait("the gap", lambda: len(witness.gaps) >= len(moved) + 1)
+            await witness.whole_pass_after(number)
             last = Migrated(
                 handover.kind,
                 round(handover.link_gap_ms, 1),
-                witness.gaps[len(moved)].milliseconds,
+                await witness.gap_after(number),
                 handover.source_node,
                 handover.target_node,
             )
@@ -275,7 +282,7 @@ def _verdict(done: PassDone, expected: str) -> str:
 
 def _report(stage: Stage, moved: list[Migrated], expected: str, witness: _Witness) -> Report:
     bytes_served = stage.bytes_served()
-    attached = [disk.t for disk in witness.disks]
+    attached = [witness.attached[count] for count in sorted(witness.attached)]
     borders = [*attached[1:], float("inf")]
     # Passes that began after the stick was there, by the time that it was there.
     after = [
