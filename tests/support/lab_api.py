@@ -206,6 +206,10 @@ class RawClient:
                 await self._flush()
                 return
 
+    def close(self) -> None:
+        """Close the connection, without a word of TLS."""
+        self._plain.close()
+
     async def send(self, data: bytes) -> None:
         """Send bytes."""
         self._tls.write(data)

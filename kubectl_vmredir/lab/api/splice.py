@@ -108,9 +108,10 @@ async def end(client: Side) -> None:
     """
     client.transport.set_write_buffer_limits(high=0)
     await client.drained.wait()
-    if (raw := _socket(client.transport)) is None:
+    raw = _socket(client.transport)
+    if raw is None or client.lost.is_set():
         return
-    with raw.dup() as kept, suppress(OSError, TimeoutError):
+    with suppress(OSError, TimeoutError), raw.dup() as kept:
         kept.setblocking(False)
         client.transport.close()
         await client.lost.wait()

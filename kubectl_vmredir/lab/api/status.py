@@ -1,7 +1,7 @@
 """Refusals, with the exact texts and bodies of kube-apiserver and virt-api.
 
 Source: k8s.io/apimachinery/pkg/api/errors; measured on kube-apiserver 1.36
-(reference/control-plane.md).
+(tests/contract).
 """
 
 from __future__ import annotations

@@ -438,3 +438,25 @@ async def test_a_stop_of_the_server_is_fin_without_close_notify(server: ApiServe
         assert await connection.ending() == "FIN"
         async with asyncio.timeout(WAIT_S):
             assert await node.reader.read() == b""
+
+
+async def test_virt_api_can_die_and_come_back_while_the_api_server_goes_on(
+    server: ApiServer,
+) -> None:
+    add_vmi(server, vmi())
+    async with fake_handler(server) as handler, client(server, "alice") as http:
+        async with raw_client(server) as connection:
+            await request(connection, server, USBREDIR, *UPGRADE)
+            await handler.stream()
+            server.stop_virt_api()
+            assert await connection.ending() == "close_notify"
+
+        refused = await http.get(USBREDIR)
+        assert refused.status_code == 503
+        assert refused.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert refused.text.startswith("error trying to reach service: dial tcp ")
+
+        server.start_virt_api()
+        async with raw_client(server) as connection:
+            assert " 101 " in await request(connection, server, USBREDIR, *UPGRADE)
+            await handler.stream()
