@@ -6,6 +6,8 @@ of KubeVirt >= 1.6, or of <= 1.5 where it says so. Changes are merge patches of 
 A migration is held by the annotation ``lab.vmredir.io/hold-at`` of its
 VirtualMachineInstanceMigration, which names a step. The step is reached, whoever reached it says so
 with ``lab.vmredir.io/held-at``, and no later step is begun before hold-at is changed or removed.
+Failing and being cancelled are not steps: they happen to a held migration as to any other, but
+KubeVirt cannot cancel what is handed off and has not started, held or not.
 """
 
 from __future__ import annotations

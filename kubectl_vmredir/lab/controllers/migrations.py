@@ -145,10 +145,10 @@ class _Migration:
             return self._target_lost()
         if self._target is not None and objects.is_final(self._target):
             return self._target_lost()
-        if self._state.get("failed"):
-            return self._enter("Failed")
         if objects.deleting(self._vmim) and (write := self._cancelled()):
             return write
+        if self._state.get("failed"):
+            return self._enter("Failed")
         return self._next_phase()
 
     # -- going on -----------------------------------------------------------------------------
@@ -242,7 +242,8 @@ class _Migration:
 
     def _cancelled(self) -> Write | None:
         """The nodes have it: only a migration that runs can be aborted, an earlier one goes on."""
-        if self._phase == "Running" and not self._state.get("abortRequested"):
+        over = self._state.get("abortRequested") or self._state.get("completed")
+        if self._phase == "Running" and not over:
             return Patch(Collection.VMIS, self._vmi, timeline.abort_requested())
         if objects.condition(self._vmim, _ABORT_REQUESTED):
             return None

@@ -202,6 +202,17 @@ def test_cancelled_while_it_runs_the_abort_is_asked_for_and_then_told() -> None:
     assert wish.change["status"]["conditions"][0]["type"] == "migrationAbortRequested"
 
 
+def test_the_request_to_abort_is_told_before_the_failure_that_it_led_to() -> None:
+    failed = vmi(state=STATE | {"abortRequested": True, "failed": True, "completed": True})
+
+    wish = decide(vmim("Running", deletionTimestamp=CREATED), failed)
+    assert isinstance(wish, Patch)
+    assert "phase" not in wish.change["status"]
+
+    told = vmim("Running", status=wish.change["status"], deletionTimestamp=CREATED)
+    assert phase_of(decide(told, failed)) == "Failed"
+
+
 def test_cancelled_between_hand_off_and_start_it_goes_on_until_it_can_be_aborted() -> None:
     told = {"conditions": [{"type": "migrationAbortRequested", "status": "True"}]}
     cancelled = vmim("TargetReady", status=told, deletionTimestamp=CREATED)
