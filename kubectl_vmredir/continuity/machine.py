@@ -259,7 +259,6 @@ class ContinuityMachine:
 
     def _end_host(self) -> None:
         self._host_ended = True
-        self._device.forget()
         if self._state is not State.BROKEN and self._from_host.done < self._host_end:
             self._cut("the usb-host ended within a packet")
         elif self._state is _LIVE and self._attached:

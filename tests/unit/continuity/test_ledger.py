@@ -101,8 +101,10 @@ def test_a_cancelled_request_keeps_nobody_waiting() -> None:
     ask(ledger, 2, BulkPacket(0x81, OK, 512))
     ask(ledger, 3, BulkPacket(0x81, OK, 512))
     ledger.cancel(2)
+    assert [request.cancelled for request in ledger] == [False, True, False]
 
     assert answered(ledger, 2, BulkPacket(0x81, Status.CANCELLED, 0))
+    assert not answered(ledger, 2, BulkPacket(0x81, Status.CANCELLED, 0))
     ledger.cancel(1)
     assert answered(ledger, 3, BulkPacket(0x81, OK, 0))
     assert answered(ledger, 1, BulkPacket(0x81, Status.CANCELLED, 0))

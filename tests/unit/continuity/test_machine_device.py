@@ -189,8 +189,11 @@ def test_the_device_is_taken_as_libusbredirhost_takes_it() -> None:
         SendToGuest(wire(DeviceDisconnect())),
     ]
     assert session.state is State.DETACHED
+    assert not session.machine.attached
     assert session.guest((8, READ), DeviceDisconnectAck()) == [DeviceDetached()]
     assert session.host((7, CANCELLED), FENCE_ANSWER) == [Settled()]
+    assert session.handle(DetachRequested()) == [DeviceDetached()]
+    assert session.handle(LinkEnded(Unknown())) == []
 
 
 def test_a_guest_that_cannot_acknowledge_is_taken_at_its_word() -> None:
@@ -290,6 +293,7 @@ def test_a_guest_may_not_want_the_device() -> None:
         DeviceRejected(),
     ]
     assert session.state is State.DETACHED
+    assert not session.machine.attached
     assert session.guest(FilterReject()) == []
     assert session.handle(DetachRequested()) == [DeviceDetached()]
 

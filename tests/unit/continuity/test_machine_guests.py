@@ -100,6 +100,16 @@ def test_a_hello_of_a_guest_that_has_gone_is_not_answered() -> None:
     assert session.host(HOST_HELLO) == []
 
 
+def test_a_hello_of_a_former_guest_is_not_taken_for_that_of_the_next() -> None:
+    session = Session()
+    session.handle(LinkOpened())
+    session.guest(GUEST_HELLO)
+    session.handle(LinkEnded(Unknown()))
+    session.handle(LinkOpened())
+
+    assert session.host(HOST_HELLO) == []
+
+
 def test_capabilities_from_the_future_are_taken_out_of_both_hellos() -> None:
     future = b"\xff\xff\xff\xff"
     session = Session()
