@@ -82,9 +82,7 @@ async def _follow(changes: AsyncIterator[Change], wanted: RedirectionId) -> int:
                         return status.trouble.exit_code
             case ClosingWaits(risks=risks):
                 for risk in risks:
-                    _say(
-                        f"before the device is taken out of {risk.vmi}: waiting for {risk.waits_for}"
-                    )
+                    _say(f"{risk.vmi}, slot {risk.slot}: waiting for {risk.waits_for}")
             case _:
                 pass
     return ExitCode.OK

@@ -96,6 +96,8 @@ attached() {
     read -r sectors <"$path/size"
     bytes=$((sectors * 512))
     chunks=$(((bytes + CHUNK - 1) / CHUNK))
+    # It may have gone between two reads: then no read has failed, and there is a gap all the same.
+    [ $last -gt 0 ] && broken=1
     clock
     seconds $now
     say_fact "\"event\":\"disk\",\"name\":\"$name\",\"bytes\":$bytes,\"t\":$text"
