@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 
 from kubectl_vmredir.lab.api.rbac import MASTERS, User
-from kubectl_vmredir.lab.api.registry import Registry, Target
-from kubectl_vmredir.lab.api.resources import PODS, VMIS, VMS
+from kubectl_vmredir.lab.api.registry import Registry
+from kubectl_vmredir.lab.api.resources import PODS, VMIS, VMS, Target
 from kubectl_vmredir.lab.api.server import ApiServer
 
 Json = dict[str, Any]

@@ -34,8 +34,6 @@ VERSION: Final = {
     "platform": "linux/amd64",
 }
 
-_AGGREGATED: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-
 _REVIEWS: Final = {
     ("authentication.k8s.io", "v1"): ("SelfSubjectReview",),
     ("authorization.k8s.io", "v1"): ("SelfSubjectAccessReview",),
@@ -115,51 +113,6 @@ def _resource_list(group: str, version: str) -> Json | None:
     }
 
 
-def _aggregated(groups: dict[str, list[str]]) -> Json:
-    """Return groups and their resources in one answer, as clients since 1.26 ask for it."""
-    items = []
-    for group, versions in groups.items():
-        listed = []
-        for version in versions:
-            found = _resource_list(group, version) or {"resources": []}
-            resources = [_discovered(group, version, each) for each in found["resources"]]
-            whole = [each for each in resources if "/" not in each["resource"]]
-            for each in resources:
-                parent, _, part = each["resource"].partition("/")
-                if not part:
-                    continue
-                sub = {
-                    "subresource": part,
-                    "responseKind": each["responseKind"],
-                    "verbs": each["verbs"],
-                }
-                for owner in whole:
-                    if owner["resource"] == parent:
-                        owner.setdefault("subresources", []).append(sub)
-            listed.append({"version": version, "resources": whole, "freshness": "Current"})
-        items.append({"metadata": {"name": group} if group else {}, "versions": listed})
-    return {
-        "kind": "APIGroupDiscoveryList",
-        "apiVersion": "apidiscovery.k8s.io/v2",
-        "metadata": {},
-        "items": items,
-    }
-
-
-def _discovered(group: str, version: str, entry: Json) -> Json:
-    found: Json = {
-        "resource": entry["name"],
-        "responseKind": {"group": group, "version": version, "kind": entry["kind"]},
-        "scope": "Namespaced" if entry["namespaced"] else "Cluster",
-        "singularResource": entry["singularName"],
-        "verbs": entry["verbs"] or [],
-    }
-    for key in ("shortNames", "categories"):
-        if key in entry:
-            found[key] = entry[key]
-    return found
-
-
 def _openapi(group: str, version: str) -> Json:
     """Return as much of OpenAPI as kubectl needs to leave the validation to the server.
 
@@ -205,11 +158,6 @@ def _text(text: str, code: int = 200) -> web.Response:
     return negotiation.answer(text, "text/plain; charset=utf-8", code, headers)
 
 
-def _wants_aggregated(request: web.BaseRequest) -> bool:
-    accept = request.headers.get("Accept", "")
-    return "as=APIGroupDiscoveryList" in accept and "v=v2," in f"{accept},"
-
-
 def handle(request: web.BaseRequest) -> web.Response:
     """Answer a request that is about no resource.
 
@@ -229,11 +177,6 @@ def handle(request: web.BaseRequest) -> web.Response:
             return negotiation.answer(text, "application/json", headers=base_headers())
         case ["healthz" | "livez" | "readyz"]:
             return _text("ok")
-        case ["api"] if _wants_aggregated(request):
-            return _respond_aggregated({"": ["v1"]})
-        case ["apis"] if _wants_aggregated(request):
-            # Aggregated APIs are told in the old way only: clients ask again for them.
-            return _respond_aggregated(_groups())
         case ["api"]:
             address = request.headers.get("Host", "")
             answer = {
@@ -261,8 +204,3 @@ def handle(request: web.BaseRequest) -> web.Response:
         case _:
             pass
     return _text("404 page not found\n", 404) if answer is None else respond(request, answer)
-
-
-def _respond_aggregated(groups: dict[str, list[str]]) -> web.Response:
-    headers = {**base_headers(), "Vary": "Accept"}
-    return negotiation.answer(to_wire(_aggregated(groups)) + "\n", _AGGREGATED, headers=headers)

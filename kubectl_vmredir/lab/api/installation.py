@@ -6,8 +6,8 @@ import base64
 from typing import TYPE_CHECKING, Final
 
 from .rbac import MASTERS, User
-from .registry import Registry, Target
-from .resources import CONFIG_MAPS, KUBEVIRTS, NAMESPACES, SECRETS
+from .registry import Registry
+from .resources import CONFIG_MAPS, KUBEVIRTS, NAMESPACES, SECRETS, Target
 from .roles import DEMO, KUBEVIRT
 
 if TYPE_CHECKING:

@@ -39,13 +39,15 @@ class Accepted:
     Attributes:
         form: What objects are turned into.
         yaml: Whether it is written as YAML, and not as JSON.
+        include: What goes along with the rows of a Table; see :func:`.tables.row`.
     """
 
     form: Form = Form.PLAIN
     yaml: bool = False
+    include: str = ""
 
     @classmethod
-    def parse(cls, header: str) -> Accepted:
+    def parse(cls, header: str, include: str = "") -> Accepted:
         """Read an Accept header; the first clause that we can serve wins.
 
         Raises:
@@ -59,11 +61,11 @@ class Accepted:
                 continue
             match parameters.get("as", ""):
                 case "":
-                    return cls(Form.PLAIN, is_yaml)
+                    return cls(Form.PLAIN, is_yaml, include)
                 case "Table" if parameters.get("g") == "meta.k8s.io":
-                    return cls(Form.TABLE, is_yaml)
+                    return cls(Form.TABLE, is_yaml, include)
                 case "PartialObjectMetadata" | "PartialObjectMetadataList":
-                    return cls(Form.METADATA, is_yaml)
+                    return cls(Form.METADATA, is_yaml, include)
                 case _:
                     continue
         raise not_acceptable()
@@ -104,7 +106,7 @@ def refuse(request: web.BaseRequest, refusal: Refusal) -> web.Response:
     return respond(request, refusal.status(), refusal.code)
 
 
-def one(accepted: Accepted, resource: Resource, obj: Json, include: str) -> Json:
+def one(accepted: Accepted, resource: Resource, obj: Json) -> Json:
     """Return one object in the form that is wanted."""
     match accepted.form:
         case Form.PLAIN:
@@ -113,12 +115,10 @@ def one(accepted: Accepted, resource: Resource, obj: Json, include: str) -> Json
             return partial(obj)
         case Form.TABLE:
             version = metadata(obj).get("resourceVersion", "")
-            return table(version, definitions(resource), [row(resource, obj, include)])
+            return table(version, definitions(resource), [row(resource, obj, accepted.include)])
 
 
-def many(
-    accepted: Accepted, resource: Resource, objects: Sequence[Json], meta: Json, include: str
-) -> Json:
+def many(accepted: Accepted, resource: Resource, objects: Sequence[Json], meta: Json) -> Json:
     """Return a list of objects in the form that is wanted.
 
     Args:
@@ -126,11 +126,10 @@ def many(
         resource: Their type.
         objects: The objects.
         meta: Metadata of the list.
-        include: See :func:`.tables.row`.
     """
     match accepted.form:
         case Form.TABLE:
-            rows = [row(resource, obj, include) for obj in objects]
+            rows = [row(resource, obj, accepted.include) for obj in objects]
             return {**table("", definitions(resource), rows), "metadata": meta}
         case Form.METADATA:
             return {

@@ -71,6 +71,23 @@ class Resource:
         return Subject(self.group, self.kind)
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a write is about.
+
+    Attributes:
+        resource: Type of the object.
+        namespace: Its namespace; empty for none.
+        name: Its name; empty for a new object, which says it itself.
+        subresource: ``status``, or empty.
+    """
+
+    resource: Resource
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+
+
 NAMESPACES: Final = Resource(
     "", "v1", "namespaces", "Namespace",
     namespaced=False, has_status=True, short_names=("ns",), fields=("status.phase",),

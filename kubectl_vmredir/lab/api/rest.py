@@ -13,8 +13,8 @@ from .binding import bind
 from .bodies import decode_object, go_error, read_body, read_object
 from .faults import Faults, WatchFault
 from .negotiation import Accepted, Form
-from .registry import DeleteOptions, Registry, Target, success
-from .resources import BY_PATH, NAMESPACES, PODS, Resource
+from .registry import Registry, success
+from .resources import BY_PATH, NAMESPACES, PODS, Resource, Target
 from .selectors import Selection
 from .status import (
     bad_request,
@@ -26,6 +26,7 @@ from .status import (
     version_too_large,
 )
 from .store import Key, Store, TooOldError, key_of
+from .validation import DeleteOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,7 +85,12 @@ class Rest:
         if resource is PODS and info.subresource == "binding" and info.verb == "create":
             return await self._bind(call)
         _check_route(info, resource)
-        accepted = Accepted.parse(call.request.headers.get("Accept", ""))
+        query = call.request.query
+        if "dryRun" in query:
+            raise bad_request("the dryRun feature is disabled")
+        accepted = Accepted.parse(
+            call.request.headers.get("Accept", ""), query.get("includeObject", "")
+        )
         match info.verb:
             case "watch":
                 return await self._watch(call, resource, accepted)
@@ -112,7 +118,7 @@ class Rest:
 
     def _get(self, call: Call, resource: Resource, accepted: Accepted) -> Json:
         obj = self._registry.get(_target(call.info, resource))
-        return negotiation.one(accepted, resource, obj, call.request.query.get("includeObject", ""))
+        return negotiation.one(accepted, resource, obj)
 
     def _list(self, call: Call, resource: Resource, accepted: Accepted) -> Json:
         selection = self._selection(call, resource)
@@ -131,8 +137,7 @@ class Rest:
             chosen = chosen[: page.limit]
         elif resource.custom and accepted.form is Form.PLAIN:
             meta["continue"] = ""
-        include = call.request.query.get("includeObject", "")
-        return negotiation.many(accepted, resource, chosen, meta, include)
+        return negotiation.many(accepted, resource, chosen, meta)
 
     async def _watch(
         self, call: Call, resource: Resource, accepted: Accepted
@@ -154,16 +159,15 @@ class Rest:
     ) -> web.StreamResponse:
         body = await read_object(call.request, resource.kind)
         obj = self._registry.create(_target(call.info, resource), body, call.user)
-        answer = negotiation.one(
-            accepted, resource, obj, call.request.query.get("includeObject", "")
-        )
+        answer = negotiation.one(accepted, resource, obj)
         return negotiation.respond(call.request, answer, 201, as_yaml=accepted.yaml)
 
     async def _bind(self, call: Call) -> web.StreamResponse:
         """Give a pod its node, as a scheduler asks for it."""
         binding = await read_object(call.request, "Binding")
-        pod = bind(self._store, call.info.namespace, call.info.name, binding)
-        return negotiation.respond(call.request, success(PODS, pod), 201)
+        bind(self._store, call.info.namespace, call.info.name, binding)
+        done = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+        return negotiation.respond(call.request, {**done, "code": 201}, 201)
 
     async def _change(self, call: Call, resource: Resource, accepted: Accepted) -> Json:
         target = _target(call.info, resource)
@@ -181,7 +185,7 @@ class Rest:
                 raise unsupported_media_type([*known, _APPLY])
             change = patches.Patch(media_type, await read_body(call.request))
             obj = self._registry.patch(target, change, call.user)
-        return negotiation.one(accepted, resource, obj, call.request.query.get("includeObject", ""))
+        return negotiation.one(accepted, resource, obj)
 
     async def _delete(self, call: Call, resource: Resource) -> Json:
         options = await self._delete_options(call)
@@ -200,9 +204,7 @@ class Rest:
         ]
         for obj in objects:
             self._registry.delete(Target(resource, *key_of(obj)), options)
-        return negotiation.many(
-            accepted, resource, objects, {"resourceVersion": str(version)}, "Metadata"
-        )
+        return negotiation.many(accepted, resource, objects, {"resourceVersion": str(version)})
 
     async def _delete_options(self, call: Call) -> DeleteOptions:
         body = await read_body(call.request)

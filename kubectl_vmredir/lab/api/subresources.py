@@ -15,8 +15,7 @@ from .bodies import decode_object, read_body
 from .faults import DialFault, Faults
 from .objects import Json, dig, to_wire
 from .rbac import describe
-from .registry import Registry, Target
-from .resources import KUBEVIRTS, VMIMS, VMIS, VMS
+from .resources import KUBEVIRTS, VMIMS, VMIS, VMS, Target
 from .roles import KUBEVIRT
 from .status import (
     Refusal,
@@ -29,6 +28,7 @@ from .status import (
 )
 
 if TYPE_CHECKING:
+    from .registry import Registry
     from .rest import Call
     from .store import Store
     from .streams import Streams

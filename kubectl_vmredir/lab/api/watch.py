@@ -180,7 +180,6 @@ async def stream(
     request: web.BaseRequest, source: AsyncIterator[Json], resource: Resource, accepted: Accepted
 ) -> web.StreamResponse:
     """Answer a watch with the events of ``source``; returns when there are no more."""
-    include = request.query.get("includeObject", "")
     headers = {**base_headers(), "Content-Type": "application/json"}
     response = web.StreamResponse(headers=headers)
     response.enable_chunked_encoding()
@@ -189,7 +188,7 @@ async def stream(
     async for event in source:
         shown = event
         if event["type"] != "ERROR":
-            obj = _in_form(accepted, resource, event["object"], include, first=first)
+            obj = _in_form(accepted, resource, event["object"], first=first)
             shown = {"type": event["type"], "object": obj}
             first = False
         await response.write((to_wire(shown) + "\n").encode())
@@ -197,9 +196,7 @@ async def stream(
     return response
 
 
-def _in_form(
-    accepted: Accepted, resource: Resource, obj: Json, include: str, *, first: bool
-) -> Json:
+def _in_form(accepted: Accepted, resource: Resource, obj: Json, *, first: bool) -> Json:
     match accepted.form:
         case Form.PLAIN:
             return obj
@@ -208,4 +205,6 @@ def _in_form(
         case Form.TABLE:
             # The columns are told once, with the first event.
             titles = definitions(resource) if first else None
-            return table(metadata(obj)["resourceVersion"], titles, [row(resource, obj, include)])
+            return table(
+                metadata(obj)["resourceVersion"], titles, [row(resource, obj, accepted.include)]
+            )

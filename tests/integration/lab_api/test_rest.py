@@ -135,6 +135,17 @@ async def test_a_strategic_patch_is_for_kubernetes_own_types_only(server: ApiSer
     assert core.json()["metadata"]["labels"]["a"] == "b"
 
 
+async def test_a_dry_run_is_refused_and_writes_nothing(server: ApiServer) -> None:
+    add_vmi(server, vmi())
+    async with client(server) as http:
+        answer = await http.delete(f"{VMI_PATH}/fedora", params={"dryRun": "All"})
+
+    assert answer.status_code == 400
+    obj = server.store.get(VMIS, "demo", "fedora")
+    assert obj is not None
+    assert "deletionTimestamp" not in obj["metadata"]
+
+
 async def test_a_list_comes_in_pages_as_of_one_version(server: ApiServer) -> None:
     for name in ("a", "b", "c"):
         add_vmi(server, vmi(name))

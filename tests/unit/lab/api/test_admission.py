@@ -6,8 +6,8 @@ from kubectl_vmredir.lab.api.auth import authenticated
 from kubectl_vmredir.lab.api.objects import Json
 from kubectl_vmredir.lab.api.patches import MERGE, Patch
 from kubectl_vmredir.lab.api.rbac import MASTERS, User
-from kubectl_vmredir.lab.api.registry import Registry, Target
-from kubectl_vmredir.lab.api.resources import NAMESPACES, VMIMS, VMIS, VMS
+from kubectl_vmredir.lab.api.registry import Registry
+from kubectl_vmredir.lab.api.resources import NAMESPACES, VMIMS, VMIS, VMS, Target
 from kubectl_vmredir.lab.api.roles import ACCOUNTS, CONTROLLER, service_account
 from kubectl_vmredir.lab.api.status import Refusal
 from kubectl_vmredir.lab.api.store import Store

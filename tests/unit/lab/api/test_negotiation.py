@@ -39,8 +39,8 @@ def test_what_cannot_be_served_is_not_acceptable() -> None:
 def test_items_of_core_lists_say_neither_kind_nor_version() -> None:
     obj = {"kind": "X", "apiVersion": "y", "metadata": {"name": "a"}}
 
-    core = many(Accepted(), PODS, [obj], {}, "")
-    custom = many(Accepted(), VMIMS, [obj], {}, "")
+    core = many(Accepted(), PODS, [obj], {})
+    custom = many(Accepted(), VMIMS, [obj], {})
 
     assert core["kind"] == "PodList"
     assert core["items"] == [{"metadata": {"name": "a"}}]

@@ -6,10 +6,19 @@ from kubectl_vmredir.lab.api.auth import authenticated
 from kubectl_vmredir.lab.api.objects import Json, parse_timestamp
 from kubectl_vmredir.lab.api.patches import JSON_PATCH, MERGE, Patch
 from kubectl_vmredir.lab.api.rbac import MASTERS
-from kubectl_vmredir.lab.api.registry import DeleteOptions, Registry, Target
-from kubectl_vmredir.lab.api.resources import LEASES, NAMESPACES, PODS, VMIMS, VMIS, Resource
+from kubectl_vmredir.lab.api.registry import Registry
+from kubectl_vmredir.lab.api.resources import (
+    LEASES,
+    NAMESPACES,
+    PODS,
+    VMIMS,
+    VMIS,
+    Resource,
+    Target,
+)
 from kubectl_vmredir.lab.api.status import Refusal
 from kubectl_vmredir.lab.api.store import ChangeKind, Store
+from kubectl_vmredir.lab.api.validation import DeleteOptions
 
 ADMIN = authenticated("admin", (MASTERS,))
 NOW = DeleteOptions()
@@ -136,6 +145,25 @@ def test_what_cannot_be_created_is_refused_and_nothing_is_written(
 
     assert refused(caught) == (code, reason, message)
     assert store.version == version
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"name": "a", "labels": []},
+        {"name": "a", "labels": {"tier": 1}},
+        {"name": "a", "annotations": "text"},
+        {"name": "a", "finalizers": {}},
+        {"name": 5},
+    ],
+)
+def test_metadata_of_the_wrong_type_is_a_bad_request(registry: Registry, meta: Json) -> None:
+    with pytest.raises(
+        Refusal, match=r"cannot unmarshal into Go struct field ObjectMeta"
+    ) as caught:
+        registry.create(Target(VMIS, "demo"), {**vmi("a"), "metadata": meta}, ADMIN)
+
+    assert caught.value.code == 400
 
 
 def test_a_bad_name_is_refused_with_the_rule(registry: Registry) -> None:
