@@ -29,11 +29,7 @@ if TYPE_CHECKING:
 _TIMEOUT_S: Final = 60.0
 """A plugin may have to ask somebody far away; one that waits for a person waits for ever."""
 _MAX_OUTPUT_BYTES: Final = 1 << 20
-_VERSIONS: Final = (
-    "client.authentication.k8s.io/v1",
-    "client.authentication.k8s.io/v1beta1",
-    "client.authentication.k8s.io/v1alpha1",
-)
+_VERSIONS: Final = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 SUBPROTOCOL: Final = "plain.kubevirt.io"
 CONNECT_TIMEOUT_S: Final = 10.0
 ANSWER_TIMEOUT_S: Final = 65.0
-"""Longer than the 60 s after which kube-apiserver gives up on a node that hangs: a dial that we
-give up before takes a slot with it when the node wakes up."""
+"""Longer than the 60 s after which kube-apiserver gives up on a node that hangs: its answer says
+more than our impatience, and a dial that waits goes through as soon as the node is back."""
 _HAPPY_EYEBALLS_S: Final = 0.25
 
 _READ_BUFFER_BYTES: Final = 256 << 10

@@ -21,46 +21,11 @@ from kubectl_vmredir.k8s.kubeconfig import ClusterConfig, ExecPlugin, UserConfig
 from kubectl_vmredir.kubevirt.dial import ApiDialer
 from kubectl_vmredir.model import Boundary, Route, Unknown, VmiRef
 from kubectl_vmredir.service.ports import Dialer, Link, LinkListener
+from tests.support.link_listener import Listener
 from tests.support.scripted_server import BINARY, PONG, Exchange, ScriptedServer
 from tests.support.websockets import AUTHORITY, PATH, accepting, nothing
 
 DESK = VmiRef("demo", "desk")
-
-
-class Listener:
-    """Remembers what it hears of a link, and can be waited for."""
-
-    def __init__(self) -> None:
-        self.heard = bytearray()
-        self.round_trips_s: list[float] = []
-        self.writable: list[bool] = []
-        self.end: tuple[Boundary, VmRedirError] | None = None
-        self._changed = asyncio.Event()
-
-    def link_received(self, data: memoryview) -> None:
-        self.heard += data
-        self._changed.set()
-
-    def link_consumed(self, offset: int) -> None:
-        raise AssertionError(offset)
-
-    def link_writable(self, writable: bool) -> None:
-        self.writable.append(writable)
-        self._changed.set()
-
-    def link_pong(self, round_trip_s: float) -> None:
-        self.round_trips_s.append(round_trip_s)
-        self._changed.set()
-
-    def link_ended(self, boundary: Boundary, cause: VmRedirError) -> None:
-        self.end = (boundary, cause)
-        self._changed.set()
-
-    async def until(self, condition: Callable[[], Any]) -> None:
-        async with asyncio.timeout(5):
-            while not condition():
-                self._changed.clear()
-                await self._changed.wait()
 
 
 async def echo(exchange: Exchange) -> None:

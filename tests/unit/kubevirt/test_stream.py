@@ -129,6 +129,35 @@ async def test_paused_reader_hears_nothing_until_it_resumes(world: World) -> Non
     assert bytes(ears.heard) == bytes(range(9))
 
 
+async def test_paused_reader_holds_the_server_back_and_loses_nothing(world: World) -> None:
+    ears, chunk, count = Ears(), os.urandom(1 << 20), 64
+    go, blocked = asyncio.Event(), asyncio.Event()
+
+    async def flood(exchange: Exchange) -> None:
+        await go.wait()
+        for number in range(count):
+            send = exchange.frame(BINARY, chunk)
+            if number < count - 1 and not blocked.is_set():
+                try:
+                    async with asyncio.timeout(0.2):
+                        await send
+                except TimeoutError:
+                    blocked.set()  # the frame is in the server's buffer all the same
+            else:
+                await send
+
+    stream = await world.open(accepting(flood), ears)
+    stream.pause_reading()
+    go.set()
+    async with asyncio.timeout(5):
+        await blocked.wait()
+    assert ears.chunks == []
+
+    stream.resume_reading()
+    await ears.until(lambda: len(ears.heard) >= count * len(chunk))
+    assert bytes(ears.heard) == chunk * count
+
+
 # -- messages out ---------------------------------------------------------------------------
 
 
