@@ -75,7 +75,8 @@ class _Handshake(asyncio.Protocol):
         self.received += data
         if self._is_complete() or len(self.received) > _MAX_HEAD_BYTES:
             assert self._transport is not None
-            self._transport.pause_reading()
+            # A moment later: aiofastnet forgets an end that came with data at which it is paused.
+            asyncio.get_running_loop().call_soon(self._transport.pause_reading)
             self.done.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
