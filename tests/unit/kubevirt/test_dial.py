@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,12 +11,11 @@ from kubectl_vmredir.errors import (
     NoUsbSlots,
     PathBroken,
     StreamLost,
-    VmRedirError,
 )
 from kubectl_vmredir.k8s.client import KubeClient
 from kubectl_vmredir.k8s.kubeconfig import ClusterConfig, ExecPlugin, UserConfig
 from kubectl_vmredir.kubevirt.dial import ApiDialer
-from kubectl_vmredir.model import Boundary, Route, Unknown, VmiRef
+from kubectl_vmredir.model import Route, Unknown, VmiRef
 from kubectl_vmredir.service.ports import Dialer, Link, LinkListener
 from tests.support.link_listener import Listener
 from tests.support.scripted_server import BINARY, PONG, Exchange, ScriptedServer
