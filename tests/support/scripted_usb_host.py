@@ -132,6 +132,11 @@ class ScriptedUsbHost:
             self._take(data)
             await self._send_on(link)
 
+    async def pull_out(self, link: Link) -> None:
+        """Pull the device out of the usb-host."""
+        self._host.unplug()
+        await self._send_on(link)
+
     def hold_next_read(self) -> None:
         """Keep the answer to the next read of a whole chunk back, and all that follows."""
         self._hold_next = True

@@ -28,6 +28,7 @@ from kubectl_vmredir.lab.guests.report import (
     DiskSeen,
     Fact,
     Gap,
+    KernelLine,
     PassDone,
     ReadError,
 )
@@ -71,6 +72,14 @@ class Guest:
                 data = await self._console.read(4096)
                 assert data, f"the console ended; {words}"
                 self._facts += self._reader.feed(data)
+
+    async def until_line(self, words: str) -> list[str]:
+        """Read the console up to a line of the kernel with these words."""
+        return await self.until(lambda fact: isinstance(fact, KernelLine) and words in fact.text)
+
+    async def until_disconnect(self) -> list[str]:
+        """Read the console up to where the kernel sees a device go."""
+        return await self.until(lambda fact: isinstance(fact, Disconnect))
 
 
 def _words(fact: Fact) -> list[str]:
@@ -126,9 +135,11 @@ class Stage:
         self._closing.callback(link.close)
         return link
 
-    async def plug_in(self, guest: Guest, device: ScriptedUsbHost | None = None) -> Link:
-        """Give the guest the stick, or another device, in slot 0."""
-        link = await self.link(guest)
+    async def plug_in(
+        self, guest: Guest, device: ScriptedUsbHost | None = None, slot: int = 0
+    ) -> Link:
+        """Give the guest the stick, or another device."""
+        link = await self.link(guest, slot)
         serving = (device or self.stick).plug_in(link)
         self._tasks.append(self._group.create_task(serving, name="plug-in"))
         return link
@@ -308,7 +319,7 @@ async def second_client(stage: Stage) -> list[str]:
     passes = [*await guest.until(is_pass), *await guest.until(is_pass)]
 
     first.cut()
-    gone = await guest.until(lambda fact: isinstance(fact, Disconnect))
+    gone = await guest.until_disconnect()
     async with asyncio.timeout(TIMEOUT_S):
         greeting = await second.receive()
 

@@ -11,7 +11,6 @@ import pytest
 from kubectl_vmredir.errors import MigrationFailed
 from kubectl_vmredir.lab.guests import sockets
 from kubectl_vmredir.lab.guests.domain import MigrationPhase
-from kubectl_vmredir.lab.guests.report import Disconnect
 from kubectl_vmredir.lab.guests.sim import SimHypervisor
 from tests.support.scripted_usb_host import POKE, TIMEOUT_S, Link
 from tests.support.twins import Guest, Stage, is_pass, stage
@@ -122,7 +121,7 @@ async def test_a_link_that_ended_long_before_the_stop_does_no_harm(scene: Stage)
     source, link = await reading(scene)
     target = await scene.listen()
     link.cut()
-    await source.until(lambda fact: isinstance(fact, Disconnect))
+    await source.until_disconnect()
     await after(1.0)
 
     await scene.move(source, target)
