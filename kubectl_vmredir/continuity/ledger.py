@@ -34,6 +34,9 @@ MAX_OPEN: Final = 1024
 MAX_IN_FLIGHT_BYTES: Final = 16 << 20
 """Most bytes of all requests in flight, what inputs ask for included."""
 
+_BULK_32BITS_SIZE: Final = 10
+"""Size of a usb_redir_bulk_packet_header that has length_high."""
+
 _BULK: Final = PacketType.BULK_PACKET
 _CONTROL: Final = PacketType.CONTROL_PACKET
 
@@ -181,10 +184,11 @@ def _size(span: Span) -> int:
     head = span.head
     if not head[0] & INPUT:
         return span.length
+    # What is asked for comes without data: the head is the type-specific header.
     if span.type is _CONTROL:
         return head[8] | head[9] << 8
-    # usb_redir_bulk_packet_header without data: length_high is there or is not.
-    return int.from_bytes(head[2:4] + head[8:], "little")
+    low = head[2] | head[3] << 8
+    return low if len(head) < _BULK_32BITS_SIZE else low | head[8] << 16 | head[9] << 24
 
 
 def _check_turn(lane: deque[Request], request: Request) -> None:

@@ -67,8 +67,13 @@ class Passage:
 
     def close(self, to: int) -> Sequence[memoryview]:
         """Return what :meth:`emit` does, and hold the rest of the chunk."""
-        pieces = self.emit(to)
-        if self._done < self._end:
-            self._held += self._chunk[max(self._done - self._start, 0) :]
+        end = self._end
+        if to >= end and self._done == self._start:  # the steady state: all of it, and no more
+            pieces: Sequence[memoryview] = (self._chunk,)
+            self._done = end
+        else:
+            pieces = self.emit(to)
+            if self._done < end:
+                self._held += self._chunk[max(self._done - self._start, 0) :]
         self._chunk = _NOTHING
         return pieces
