@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -355,3 +356,19 @@ async def test_token_is_in_no_log_however_verbose(
     await world.dial(server, Ears())
 
     assert "s3cret" not in caplog.text
+
+
+async def test_certificate_is_checked_behind_a_proxy_and_nothing_stays_open(world: World) -> None:
+    server = await world.serve(accepting(nothing))
+
+    async with ScriptedServer(Exchange.tunnel) as proxy:
+        with pytest.raises(CertificateRejected):
+            await world.dial(
+                server,
+                Ears(),
+                ca=Authority("other").pem,
+                proxy_url=f"http://127.0.0.1:{proxy.port}",
+            )
+    gc.collect()  # a socket that is left open warns, and warnings are errors
+
+    assert server.requests == []
