@@ -68,6 +68,7 @@ class ApiServer:
         self, folder: Path, *, port: int = 0, dial_timeout_s: float = DIAL_TIMEOUT_S
     ) -> None:
         self._port = port
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.pki = Pki(folder / "pki")
         self.tokens = auth.Tokens(folder / "pki" / "tokens.json")
         self.rbac = Rbac(default_bindings())

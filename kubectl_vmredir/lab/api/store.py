@@ -26,6 +26,10 @@ HISTORY_CHANGES: Final = 4096
 """How many changes a watcher may lag behind before it is told 410 Gone."""
 
 
+_UNKNOWN_VERSIONS: Final = 10_000
+"""More than are written between two dumps."""
+
+
 class ChangeKind(enum.StrEnum):
     """Types of watch events about objects."""
 
@@ -175,10 +179,13 @@ class Store:
     def load(self, resources: dict[tuple[str, str, str], Resource], dumped: Json) -> None:
         """Take over what :meth:`dump` returned; the history starts empty.
 
+        Whoever watches from a version of before is told that it is too old: after a crash
+        there may be versions that were given out and never dumped.
+
         Raises:
             KeyError: If there is a resource in it that ``resources`` lacks.
         """
-        self._version = dumped["version"]
+        self._version = dumped["version"] + _UNKNOWN_VERSIONS
         self._history.clear()
         self._objects = {}
         for entry in dumped["objects"]:

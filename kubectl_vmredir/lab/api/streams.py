@@ -109,7 +109,8 @@ class Streams:
             raise not_found(VMI, info.name)
         check(info.subresource, vmi)
         host, port = self._handler_of(dig(vmi, "status", "nodeName") or "")
-        query = f"?{request.query_string}" if request.query_string else ""
+        raw_query = request.rel_url.raw_query_string  # decoded, it could end the request line
+        query = f"?{raw_query}" if raw_query else ""
         target = (
             f"/v1/namespaces/{info.namespace}/virtualmachineinstances/{info.name}"
             f"/{info.subresource}{query}"

@@ -405,13 +405,13 @@ async def test_all_is_kept_in_the_folder_over_a_restart_of_the_process(tmp_path:
     folder = tmp_path / "lab"
     async with ApiServer(folder) as first:
         add_vmi(first, vmi())
-        token, version, ca_pem = first.tokens["alice"], first.store.version, first.ca_pem
+        token, ca_pem = first.tokens["alice"], first.ca_pem
 
     async with ApiServer(folder) as second:
         assert second.store.get(VMIS, "demo", "fedora") is not None
-        assert second.store.version == version
         assert (second.tokens["alice"], second.ca_pem) == (token, ca_pem)
     assert stat.S_IMODE((folder / "state.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 async def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:

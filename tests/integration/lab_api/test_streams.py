@@ -68,6 +68,16 @@ async def test_the_query_goes_to_virt_handler(server: ApiServer) -> None:
         )
 
 
+async def test_a_query_cannot_smuggle_a_header_to_virt_handler(server: ApiServer) -> None:
+    add_vmi(server, vmi())
+    async with fake_handler(server) as handler, raw_client(server) as connection:
+        path = f"{USBREDIR}?a=b%20HTTP/1.1%0d%0aX-Header:%20c"
+        await request(connection, server, path, *UPGRADE)
+        await handler.stream()
+
+        assert handler.requests[0].endswith("?a=b%20HTTP/1.1%0d%0aX-Header:%20c HTTP/1.1")
+
+
 async def test_the_end_of_the_node_is_close_notify_to_the_client(server: ApiServer) -> None:
     add_vmi(server, vmi())
     async with fake_handler(server) as handler, raw_client(server) as connection:

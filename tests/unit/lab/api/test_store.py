@@ -121,15 +121,29 @@ async def test_a_waiting_watcher_wakes_up_at_the_next_write() -> None:
 
 def test_a_dump_brings_everything_back_but_the_history() -> None:
     store = Store()
-    start = store.version
     store.put(PODS, pod("a"))
     store.put(NODES, {"metadata": {"name": "node1"}})
     copy = Store()
 
     copy.load(BY_PATH, store.dump())
 
-    assert copy.version == store.version
     assert copy.list(PODS) == store.list(PODS)
     assert copy.get(NODES, "", "node1") == store.get(NODES, "", "node1")
     with pytest.raises(TooOldError):
-        copy.changes_since(start)
+        copy.changes_since(store.version)
+    assert copy.changes_since(copy.version) == []
+
+
+def test_a_version_is_not_given_out_twice_after_a_crash() -> None:
+    store = Store()
+    store.put(PODS, pod("a"))
+    dumped = store.dump()
+    store.put(PODS, pod("b"))
+    lost = store.version
+    copy = Store()
+
+    copy.load(BY_PATH, dumped)
+    copy.put(PODS, pod("c"))
+
+    with pytest.raises(TooOldError):
+        copy.changes_since(lost)
