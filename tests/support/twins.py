@@ -205,6 +205,18 @@ async def keyboard(stage: Stage) -> list[str]:
     return [*dict.fromkeys(device.heard)]
 
 
+async def two_of_the_same(stage: Stage) -> list[str]:
+    """Two sticks with one serial number: the second one is called by its port."""
+    guest = await stage.boot()
+    await stage.plug_in(guest)
+    facts = await guest.until(is_pass)
+    await stage.plug_in(guest, ScriptedUsbHost(Stick(SERIAL, IMAGE)), slot=1)
+
+    facts += await guest.until(lambda fact: isinstance(fact, PassDone) and fact.serial != SERIAL)
+
+    return [*dict.fromkeys(facts)]
+
+
 async def cancelled(stage: Stage) -> list[str]:
     """A migration is cancelled when the guest has stopped already: it goes on where it was."""
     source, target = await stage.boot(), await stage.listen()
@@ -351,6 +363,7 @@ SCENES = {
     for scene in (
         attach,
         keyboard,
+        two_of_the_same,
         cancelled,
         no_client,
         silent_standby,

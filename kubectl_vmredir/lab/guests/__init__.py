@@ -5,6 +5,6 @@ builds what real ones boot. Then two towers, held together by the twin test:
 
 * real: ``qemu`` makes domains, ``qemu_domain`` is one, ``qmp`` talks to it;
 * simulated: ``sim`` makes domains, ``machine`` is the VM, ``chardev``, ``conversation`` and
-  ``redirect`` are QEMU's part of it, ``kernel`` and its scripts (``procedure``, ``enumeration``,
-  ``storage``) and the program (``reader``) the guest's.
+  ``redirect`` are QEMU's part of it; ``kernel``, its scripts (``procedure``, ``enumeration``,
+  ``storage``), its clock (``uptime``) and the program (``reader``) are the guest's.
 """

@@ -26,6 +26,7 @@ from kubectl_vmredir.lab.guests.procedure import (
 )
 from kubectl_vmredir.lab.guests.reader import DiskReader
 from kubectl_vmredir.lab.guests.transfers import Bulk, Outcome, Setup
+from kubectl_vmredir.lab.guests.uptime import Uptime
 from kubectl_vmredir.protocol.constants import INPUT, TransferType, UsbSpeed
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 MAX_DISK_BYTES: Final = 64 << 20
 """Bigger disks are not read: what a pass has read so far moves with the VM."""
 
-_BOOTED_AT_S: Final = 4.0
-"""Uptime at which the guest program begins, about that of the real guest."""
 _RELEASE: Final = "6.1.0-simulated"
 _CONTROL_TIMEOUT_S: Final = 5.0
 """USB_CTRL_GET_TIMEOUT."""
@@ -52,31 +51,6 @@ _KEYBOARD: Final = (3, 1, 1)
 """HID, boot interface, keyboard."""
 _RING_ENTRIES: Final = 255
 """Transfer descriptors on a ring of the controller; then their addresses come again."""
-
-
-class Clock:
-    """Time of the guest, in seconds of uptime: it stands still while the guest is stopped."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._before = _BOOTED_AT_S
-        self._since: float | None = None
-
-    def now(self) -> float:
-        """Return the uptime."""
-        return self._before + (0.0 if self._since is None else self._loop.time() - self._since)
-
-    def start(self) -> None:
-        """Let it run."""
-        self._since = self._loop.time()
-
-    def stop(self) -> None:
-        """Let it stand still."""
-        self._before, self._since = self.now(), None
-
-    def set(self, uptime_s: float) -> None:
-        """Set it, while it stands still."""
-        self._before = uptime_s
 
 
 @dataclass(slots=True)
@@ -116,7 +90,7 @@ class Kernel:
         self._ports = ports
         self._write = write
         self._loop = asyncio.get_running_loop()
-        self.clock = Clock()
+        self.clock = Uptime()
         self._running = False
         self._devices: dict[int, _Device] = {}
         self._readers: dict[str, DiskReader] = {}
@@ -199,7 +173,7 @@ class Kernel:
             bulk_out = interface.first(TransferType.BULK, direction=0)
             if interface.kind == storage.CLASS and bulk_in and bulk_out:
                 device.disk = storage.Disk(
-                    device.name, _plain(usb.serial, device.name), usb.configuration,
+                    device.name, self._disk_name(usb.serial, device.name), usb.configuration,
                     interface.number, bulk_in, bulk_out, self._next_host, self._free_node(),
                 )  # fmt: skip
                 self._next_host += 1
@@ -237,6 +211,12 @@ class Kernel:
         else:
             reader.good(result.data, self.clock.now())
             self._start(device, "rest", _PACE_MS)
+
+    def _disk_name(self, serial: str, name: PortName) -> str:
+        """Return the serial number, if that is plain text and names no other disk."""
+        taken = {device.disk.serial for device in self._devices.values() if device.disk}
+        plain = re.fullmatch(r"[A-Za-z0-9._-]+", serial)
+        return serial if plain and serial not in taken else f"usb{name.port}"
 
     def _free_node(self) -> str:
         taken = {device.disk.node for device in self._devices.values() if device.disk}
@@ -408,11 +388,6 @@ def _ring_address(device: _Device, endpoint: int) -> int:
     """Return where in the guest's memory the controller finds a transfer: its packet id."""
     ring = 0x6500000 + device.name.slot * 0x100000 + endpoint * 0x1000
     return ring + device.submitted % _RING_ENTRIES * 16
-
-
-def _plain(serial: str, name: PortName) -> str:
-    """Return a name for a disk: its serial number, if that is plain text."""
-    return serial if re.fullmatch(r"[A-Za-z0-9._-]+", serial) else f"usb{name.port}"
 
 
 def _port_name(state: Mapping[str, Any]) -> PortName:

@@ -158,12 +158,14 @@ bad_read() {
 
 # -- all disks --------------------------------------------------------------------------------
 
-# Gives a disk that was plugged in to its reader. Only plain serial numbers are used: the text
-# comes from the device and goes into names and JSON.
+# Gives a disk that was plugged in to its reader. It is known by its serial number, if that is
+# plain (the text comes from the device, and goes into names and JSON) and names no other disk.
 plugged() {
     path=$(readlink -f "/sys/block/$1")
-    serial=
+    serial= other=
     read -r serial <"${path%/*/host*}/serial"
+    [ -e "/run/disks/$serial" ] && read -r _ other <"/run/disks/$serial"
+    [ "$other" != "$path" ] && [ -d "$other" ] && serial=
     case $serial in
         "" | *[!A-Za-z0-9._-]*) serial=${path%/*/host*} serial=usb${serial##*/} ;;
     esac

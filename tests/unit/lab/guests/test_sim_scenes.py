@@ -57,6 +57,7 @@ TRANSCRIPTS = {
         "control 21 09 0200 0000 1",  # SET REPORT: no light
         "start_interrupt_receiving",
     ],
+    "two_of_the_same": [DISK, PASS, "disk usb1-2 1048576"],
     "cancelled": [PASS, PASS],
     "no_client": ["disconnect", "error", DISK, "gap", PASS, "hello"],
     "silent_standby": [PASS, PASS],
