@@ -24,7 +24,7 @@ from .registry import Registry
 from .requests import RequestInfo
 from .resources import BY_PATH, SUBRESOURCES
 from .rest import Call, Rest
-from .roles import CONTROLLER, DEMO, HANDLER, KUBEVIRT, PEOPLE, default_bindings, service_account
+from .roles import DEMO, KUBEVIRT, PEOPLE, default_bindings, service_account
 from .status import Refusal, Subject, forbidden, forbidden_path
 from .store import Store
 from .streams import DIAL_TIMEOUT_S, Streams
@@ -247,12 +247,3 @@ class ApiServer:
         # The last save may meet one that is under way in a thread: it waits for it.
         with self._writing:
             write_private(self._state, text)
-
-
-async def serve(folder: Path, port: int = 0) -> None:
-    """Serve until cancelled, with all kubeconfigs written into the folder."""
-    async with ApiServer(folder, port=port) as server:
-        server.write_kubeconfig(folder / "kubeconfig")
-        for account in (CONTROLLER, HANDLER):
-            server.write_account_kubeconfig(folder / f"{account}.kubeconfig", account)
-        await asyncio.Event().wait()

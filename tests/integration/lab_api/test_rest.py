@@ -510,3 +510,127 @@ async def test_a_pod_is_bound_to_a_node_once(server: ApiServer) -> None:
 
     assert (first.status_code, second.status_code) == (201, 409)
     assert bound["spec"]["nodeName"] == "node1"
+
+
+# The texts of kube-apiserver 1.36.
+BAD_QUERIES = [
+    ({"limit": "x"}, 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
+    (
+        {"continue": "abc"},
+        400,
+        "invalid continue token: continue key is not valid: invalid character 'i' looking for "
+        "beginning of value",
+    ),
+    (
+        {"resourceVersion": "x"},
+        400,
+        'invalid resource version: resourceVersion: Invalid value: "x": strconv.ParseUint: '
+        'parsing "x": invalid syntax',
+    ),
+    (
+        {"watch": "1", "resourceVersion": "x"},
+        500,
+        'resourceVersion: Invalid value: "x": strconv.ParseUint: parsing "x": invalid syntax',
+    ),
+    ({"watch": "1", "timeoutSeconds": "x"}, 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
+    (
+        {"watch": "1", "sendInitialEvents": "true"},
+        422,
+        'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: '
+        "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+    ),
+]
+
+
+@pytest.mark.parametrize(("query", "code", "message"), BAD_QUERIES)
+async def test_a_query_that_makes_no_sense_is_refused(
+    server: ApiServer, query: dict[str, str], code: int, message: str
+) -> None:
+    async with client(server) as http:
+        answer = await http.get(VMI_PATH, params=query)
+
+    assert (answer.status_code, answer.json()["message"]) == (code, message)
+
+
+UNREADABLE = "the object provided is unrecognized (must be of type VirtualMachineInstance): "
+BAD_BODIES = [
+    (
+        b"zz",
+        f"{UNREADABLE}couldn't get version/kind; json parse error: invalid character 'z' looking "
+        "for beginning of value (7a7a)",
+    ),
+    (
+        b'{"a":',
+        f"{UNREADABLE}couldn't get version/kind; json parse error: unexpected end of JSON input "
+        "(7b2261223a)",
+    ),
+    (
+        b"[]",
+        f"{UNREADABLE}couldn't get version/kind; json parse error: json: cannot unmarshal into "
+        "an object",
+    ),
+    (b"{}", f"{UNREADABLE}Object 'Kind' is missing in '{{}}' ({{}})"),
+    (b" " * (3 << 20) + b"{}", "the request body is larger than 3145728 bytes"),
+]
+
+
+@pytest.mark.parametrize(("body", "message"), BAD_BODIES)
+async def test_a_body_that_is_no_object_is_refused(
+    server: ApiServer, body: bytes, message: str
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    async with client(server) as http:
+        answer = await http.post(VMI_PATH, content=body, headers=headers)
+
+    assert (answer.status_code, answer.json()["message"]) == (400, message)
+
+
+async def test_all_objects_of_a_selection_are_deleted(server: ApiServer) -> None:
+    leases = "/apis/coordination.k8s.io/v1/namespaces/demo/leases"
+    async with client(server) as http:
+        for name, labels in (("a", {"x": "y"}), ("b", {"x": "y"}), ("c", {})):
+            await http.post(leases, json={"metadata": {"name": name, "labels": labels}})
+        answer = await http.delete(leases, params={"labelSelector": "x=y"})
+        left = await http.get(leases)
+
+    assert named(answer) == ["a", "b"]
+    assert named(left) == ["c"]
+
+
+async def test_metadata_alone_can_be_asked_for(server: ApiServer) -> None:
+    add_vmi(server, vmi())
+    accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+    async with client(server) as http:
+        answer = (await http.get(VMI_PATH, headers={"Accept": accept})).json()
+        one = (await http.get(f"{VMI_PATH}/fedora", headers={"Accept": accept})).json()
+
+    assert answer["kind"] == "PartialObjectMetadataList"
+    assert set(answer["items"][0]) == {"kind", "apiVersion", "metadata"}
+    assert one["kind"] == "PartialObjectMetadata"
+
+
+ACCESS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+
+async def test_access_to_resources_and_paths_can_be_asked_for(server: ApiServer) -> None:
+    usbredir = {
+        "verb": "get",
+        "group": "subresources.kubevirt.io",
+        "resource": "virtualmachineinstances",
+        "subresource": "usbredir",
+        "namespace": "demo",
+    }
+    path = {"verb": "get", "path": "/version"}
+    async with client(server, "alice") as http:
+        may = (await http.post(ACCESS, json={"spec": {"resourceAttributes": usbredir}})).json()
+        read = (await http.post(ACCESS, json={"spec": {"nonResourceAttributes": path}})).json()
+        nothing = await http.post(ACCESS, json={"spec": {}})
+        got = await http.get(ACCESS)
+    async with client(server, "viewer") as http:
+        may_not = (await http.post(ACCESS, json={"spec": {"resourceAttributes": usbredir}})).json()
+
+    assert may["status"]["allowed"]
+    assert read["status"]["allowed"]
+    assert may_not["status"] == {"allowed": False}
+    assert nothing.status_code == 422
+    assert got.status_code == 403
