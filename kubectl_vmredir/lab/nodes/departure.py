@@ -68,22 +68,29 @@ class _Departure:
             lambda: self._is_called_off() or migration.state.get("targetNodeDomainDetected")
         )
         await migration.until(
-            lambda: self._is_called_off() or migration.may_begin(Step.PRE_SWITCHOVER)
+            lambda: (
+                self._is_called_off()
+                # The watch of pods may be behind that of VMIs.
+                or (migration.may_begin(Step.PRE_SWITCHOVER) and self._address is not None)
+            )
         )
-        target = migration.pod("targetPod")
-        if self._is_called_off() or target is None:
-            return MigrationFailed("the target was gone before the copy")
-        address = objects.annotation(target, objects.LAB_MIGRATION_ADDRESS)
-        assert address is not None, "a target publishes it before it is detected"
+        if self._is_called_off() or self._address is None:
+            return MigrationFailed("it was called off before the copy")
         async with asyncio.TaskGroup() as group:
             canceller = group.create_task(self._cancel_when_asked(), name="cancel-migration")
             try:
-                await self._domain.migrate(address, on_phase=self._on_phase)
+                await self._domain.migrate(self._address, on_phase=self._on_phase)
             except MigrationFailed as failure:
                 return failure
             finally:
                 canceller.cancel()
         return None
+
+    @property
+    def _address(self) -> str | None:
+        """Where the target's guest waits, as soon as its node has said it."""
+        target = self._migration.pod("targetPod")
+        return None if target is None else objects.annotation(target, objects.LAB_MIGRATION_ADDRESS)
 
     async def _source_ended(self) -> MigrationFailed | None:
         return MigrationFailed(f"the source's guest ended: {await self._domain.wait_ended()}")

@@ -71,6 +71,8 @@ class Launcher:
         if self._domain is not None:
             await self._domain.destroy()
         self.has_ended = True
+        if objects.deleting(self._vmi or {}):
+            await self._end_vmi("Succeeded")
         await self._end_pod()
 
     # -- the pod ------------------------------------------------------------------------------
@@ -195,6 +197,10 @@ class Launcher:
     async def _fail(self, how: str) -> None:
         logger.warning("guest of pod %s: %s", objects.name(self._pod), how)
         self._phase = "Failed"
+        await self._end_vmi("Failed")
+
+    async def _end_vmi(self, phase: str) -> None:
+        """Say how the VMI ended, unless somebody has."""
         vmi = self._vmi
         if vmi is None:
             return
@@ -203,7 +209,7 @@ class Launcher:
             Collection.VMIS,
             vmi,
             lambda seen: (
-                None if objects.is_final(seen) else {"status": phase_change(seen, "Failed", now)}
+                None if objects.is_final(seen) else {"status": phase_change(seen, phase, now)}
             ),
         )
 

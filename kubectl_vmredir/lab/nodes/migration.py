@@ -30,11 +30,14 @@ class Migration:
         self.uid = str(objects.migration_state(vmi)["migrationUid"])
 
     async def meet(self) -> None:
-        """Learn of the migration object, and with it of its holds.
+        """Learn of the migration object, and with it of its holds, and of the two pods.
 
-        The watch of migrations may be behind that of VMIs, and nobody may run past a hold.
+        Their watches may be behind that of VMIs: nobody may run past a hold, or take a pod for
+        gone that has not been heard of.
         """
         await self._means.writer.look_around(Collection.VMIMS)
+        if self.pod("sourcePod") is None or self.pod("targetPod") is None:
+            await self._means.writer.look_around(Collection.PODS)
 
     @property
     def vmi(self) -> JsonObject | None:

@@ -92,7 +92,11 @@ class Node:
                 changed = self._cache.changed
                 await self._apply_faults(streams)
                 for pod in self._cache.items(Collection.PODS):
-                    if self._is_new(pod):
+                    if not self._is_mine(pod) or objects.uid(pod) in self._launchers:
+                        continue
+                    if objects.deleting(pod):  # before it was ever seen here
+                        await self._writer.delete_now(Collection.PODS, pod)
+                    elif not objects.is_final(pod):
                         launcher = self._launchers[objects.uid(pod)] = Launcher(self._means, pod)
                         group.create_task(launcher.run(), name=objects.name(pod))
                 await changed.wait()
@@ -119,23 +123,11 @@ class Node:
     def _is_mine(self, pod: JsonObject) -> bool:
         return objects.spec(pod).get("nodeName") == self._name
 
-    def _is_new(self, pod: JsonObject) -> bool:
-        return (
-            self._is_mine(pod)
-            and objects.uid(pod) not in self._launchers
-            and not objects.is_final(pod)
-            and not objects.deleting(pod)
-        )
-
     async def _bury(self) -> None:
         """End the pods of an earlier life of this node: their guests died with it."""
         now = self._clock.now()
         for pod in self._cache.items(Collection.PODS):
-            if not self._is_mine(pod):
-                continue
-            if objects.deleting(pod):
-                await self._writer.delete_now(Collection.PODS, pod)
-            elif objects.phase(pod) == "Running":
+            if self._is_mine(pod) and objects.phase(pod) == "Running":
                 await self._writer.change(
                     Collection.PODS,
                     pod,
