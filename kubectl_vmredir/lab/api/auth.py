@@ -5,6 +5,7 @@ Source: k8s.io/apiserver/pkg/endpoints/filters/{authentication,impersonation}.go
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import time
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .rbac import Rbac
 
 _TOKEN_BYTES: Final = 16
+_CREDENTIAL_ID: Final = "authentication.kubernetes.io/credential-id"
 
 
 def authenticated(name: str, groups: Iterable[str] = (), uid: str = "") -> User:
@@ -125,7 +127,11 @@ class Tokens:
 
 
 def authenticate(
-    headers: CIMultiDictProxy[str], certificate: Mapping[str, Any] | None, tokens: Tokens
+    headers: CIMultiDictProxy[str],
+    certificate: Mapping[str, Any] | None,
+    tokens: Tokens,
+    *,
+    der: bytes = b"",
 ) -> User:
     """Return who sends a request.
 
@@ -135,6 +141,7 @@ def authenticate(
         headers: Headers of the request.
         certificate: The verified client certificate, as ``ssl`` describes it.
         tokens: The tokens that are good.
+        der: The certificate itself.
 
     Raises:
         Refusal: 401 for a token that is not good.
@@ -143,7 +150,9 @@ def authenticate(
         names = [pair for part in certificate["subject"] for pair in part]
         groups = [value for key, value in names if key == "organizationName"]
         common = [value for key, value in names if key == "commonName"]
-        return authenticated(common[0], groups)
+        fingerprint = hashlib.sha256(der).hexdigest()
+        extra = {_CREDENTIAL_ID: (f"X509SHA256={fingerprint}",)}
+        return replace(authenticated(common[0], groups), extra=extra)
     authorization = headers.get("Authorization", "")
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():

@@ -51,3 +51,5 @@ def populate(store: Store, pki: Pki) -> None:
     status = {"phase": "Deployed", "observedKubeVirtVersion": KUBEVIRT_VERSION}
     target = Target(KUBEVIRTS, KUBEVIRT, "kubevirt", "status")
     registry.update(target, {**created, "status": status}, _INSTALLER)
+    # The watch cache of a real one begins when it has been installed.
+    store.compact()

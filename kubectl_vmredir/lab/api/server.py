@@ -205,7 +205,8 @@ class ApiServer:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         info = RequestInfo.parse(request.method, request.path, request.query)
         certificate = request.get_extra_info("peercert")
-        user = auth.authenticate(request.headers, certificate, self.tokens)
+        der = request.get_extra_info("ssl_object").getpeercert(True) or b""
+        user = auth.authenticate(request.headers, certificate, self.tokens, der=der)
         user = auth.impersonate(request.headers, user, self.rbac)
         self._authorize(user, info)
         if not info.is_resource:

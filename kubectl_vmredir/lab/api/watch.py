@@ -7,6 +7,7 @@ kube-apiserver 1.36.
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +21,7 @@ from .store import Change, ChangeKind, Store, TooOldError
 from .tables import definitions, partial, row, table
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from .resources import Resource
     from .selectors import Selection
@@ -105,7 +106,7 @@ class Scope:
         return self.selection.matches(obj)
 
 
-async def events(store: Store, scope: Scope, options: WatchOptions) -> AsyncIterator[Json]:
+async def events(store: Store, scope: Scope, options: WatchOptions) -> AsyncGenerator[Json, None]:
     """Yield watch events until the timeout of the options; the last may be an ERROR."""
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + options.timeout_s
@@ -130,11 +131,9 @@ async def events(store: Store, scope: Scope, options: WatchOptions) -> AsyncIter
             version = change.version
             if (seen := _event(scope, change)) is not None:
                 yield seen
-        if changes:
-            continue
         now = loop.time()
         if options.bookmarks and now >= min(bookmark_at, ends_at):
-            yield _bookmark(scope.resource, max(version, store.version))
+            yield _bookmark(scope.resource, version)
             bookmark_at = now + BOOKMARK_INTERVAL_S
         if now >= ends_at:
             return
@@ -159,8 +158,15 @@ def _event(scope: Scope, change: Change) -> Json | None:
         case True, True:
             kind = ChangeKind.MODIFIED
         case _:
-            kind = ChangeKind.DELETED
+            return {"type": ChangeKind.DELETED, "object": _last_seen(change)}
     return {"type": kind, "object": change.obj}
+
+
+def _last_seen(change: Change) -> Json:
+    """Return an object as it was before it left, with the version of its leaving."""
+    assert change.before is not None
+    version = {"resourceVersion": str(change.version)}
+    return {**change.before, "metadata": {**metadata(change.before), **version}}
 
 
 def _bookmark(resource: Resource, version: int, annotations: Json | None = None) -> Json:
@@ -171,13 +177,16 @@ def _bookmark(resource: Resource, version: int, annotations: Json | None = None)
     return {"type": "BOOKMARK", "object": obj}
 
 
-async def gone(version: int, oldest: int) -> AsyncIterator[Json]:
+async def gone(version: int, oldest: int) -> AsyncGenerator[Json, None]:
     """Yield what a watch from too old a version is: one ERROR."""
     yield {"type": "ERROR", "object": expired(str(TooOldError(version, oldest))).status()}
 
 
 async def stream(
-    request: web.BaseRequest, source: AsyncIterator[Json], resource: Resource, accepted: Accepted
+    request: web.BaseRequest,
+    source: AsyncGenerator[Json, None],
+    resource: Resource,
+    accepted: Accepted,
 ) -> web.StreamResponse:
     """Answer a watch with the events of ``source``; returns when there are no more."""
     headers = {**base_headers(), "Content-Type": "application/json"}
@@ -185,13 +194,14 @@ async def stream(
     response.enable_chunked_encoding()
     await response.prepare(request)
     first = True
-    async for event in source:
-        shown = event
-        if event["type"] != "ERROR":
-            obj = _in_form(accepted, resource, event["object"], first=first)
-            shown = {"type": event["type"], "object": obj}
-            first = False
-        await response.write((to_wire(shown) + "\n").encode())
+    async with aclosing(source):
+        async for event in source:
+            shown = event
+            if event["type"] != "ERROR":
+                obj = _in_form(accepted, resource, event["object"], first=first)
+                shown = {"type": event["type"], "object": obj}
+                first = False
+            await response.write((to_wire(shown) + "\n").encode())
     await response.write_eof()
     return response
 

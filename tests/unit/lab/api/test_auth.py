@@ -56,9 +56,18 @@ def test_a_client_certificate_is_a_user_with_groups(tokens: Tokens) -> None:
         )
     }
 
-    user = authenticate(bearer(tokens["alice"]), certificate, tokens)
+    user = authenticate(bearer(tokens["alice"]), certificate, tokens, der=b"DER")
 
-    assert user == User("carol", "", ("ops", "dev", "system:authenticated"))
+    assert user == User(
+        "carol",
+        "",
+        ("ops", "dev", "system:authenticated"),
+        {
+            "authentication.kubernetes.io/credential-id": (
+                "X509SHA256=bffd28c8eeb10a5e50cf17b58f477ea1803895ae69744e6eb53cbcc3bf427adb",
+            )
+        },
+    )
 
 
 def test_tokens_can_be_read_by_their_owner_only_and_outlive_the_process(tmp_path: Path) -> None:
