@@ -486,6 +486,7 @@ class ContinuityMachine:
                     raise RemoteProtocolError("device_disconnect_ack of no device_disconnect")
                 self._detached()
             case PacketType.FILTER_REJECT:
+                self._to_host(self._from_guest.emit(span.offset))  # before it is undone
                 self._rejected()
             case _ if self._state is _LIVE:
                 self._command(span)

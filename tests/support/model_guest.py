@@ -27,6 +27,7 @@ from kubectl_vmredir.protocol.control import (
     ConfigurationStatus,
     DeviceDisconnect,
     DeviceDisconnectAck,
+    FilterReject,
     FreeBulkStreams,
     GetAltSetting,
     GetConfiguration,
@@ -113,6 +114,7 @@ class ModelGuest:
         connects: How often it got it.
         sent_serials: Serial numbers of its stamped requests.
         alternate: Whether it has chosen the alternate setting with iso endpoints.
+        rejected: Whether it has turned the device away.
         heard_answers: How many answers it got.
         heard_streams: How many packets of streams it got.
     """
@@ -125,6 +127,7 @@ class ModelGuest:
         self.connects = 0
         self.sent_serials: list[int] = []
         self.alternate = False
+        self.rejected = False
         self._configured = 1
         self._caps = caps
         self._first_generation = generation
@@ -247,6 +250,13 @@ class ModelGuest:
             case _:
                 pass
 
+    def reject(self) -> None:
+        """Turn the device away, as QEMU does when it does not fit."""
+        if self.attached:
+            self.attached = False
+            self.rejected = True
+            self._send(FilterReject())
+
     def _ids(self) -> set[int]:
         return {asked.id for asked in self.requests if not asked.cancelled}
 
@@ -269,15 +279,18 @@ class ModelGuest:
                 self._described.append(packet.type)
             case DeviceConnect():
                 assert not self.attached, "connected twice"
+                assert not self.rejected, "connected though rejected"
                 wanted = [PacketType.INTERFACE_INFO, PacketType.EP_INFO]
                 assert self._described[-2:] == wanted, "connected without a description"
                 self.attached = True
                 self.connects += 1
             case DeviceDisconnect():
-                assert self.attached, "disconnected from nothing"
+                assert self.attached or self.rejected, "disconnected from nothing"
                 self.attached = False
                 if Cap.DEVICE_DISCONNECT_ACK in self.caps:
                     self._send(DeviceDisconnectAck())
+            case _ if self.rejected:
+                pass  # QEMU knows nothing of it any more
             case _:
                 assert self.attached, f"{packet} without a device"
                 self._handle_answer(packet_id, packet)

@@ -249,7 +249,8 @@ class ModelHost:
                 | StartInterruptReceiving(endpoint=endpoint)
                 | StartBulkReceiving(endpoint=endpoint)
             ):
-                if not self.connected:
+                is_there = endpoint in _FIXED or self.alternate
+                if not self.connected or not is_there:
                     self._send_stream_status(endpoint, Status.STALL, packet_id)
                 elif endpoint in self.running:
                     self._send_stream_status(endpoint, Status.INVAL, packet_id)

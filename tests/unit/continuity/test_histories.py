@@ -19,6 +19,7 @@ from kubectl_vmredir.continuity.events import (
     DeviceAttached,
     DeviceDetached,
     DeviceGone,
+    DeviceRejected,
     Event,
     GuestBytes,
     GuestWritable,
@@ -90,7 +91,7 @@ class World:
             self.some_bytes_move: 8,
             self.all_bytes_move: 12,
             lambda: self.host.complete(choice, random.choice([Status.SUCCESS, Status.STALL])): 10,
-            lambda: self.host.stream(choice): 4,
+            lambda: self.host.stream(choice): 8,
             lambda: self.host.break_stream(choice): 0.3,
             lambda: self.feed(HostWritable(writable)): 0.5,
             self.host.disconnect: 0.05,
@@ -107,6 +108,7 @@ class World:
                 lambda: self.feed(GuestWritable(writable)): 0.5,
                 self.end_link: 0.5,
                 self.detach: 0.1,
+                self.reject: 0.02,
             }
         steps = always | linked
         random.choices(list(steps), list(steps.values()))[0]()
@@ -131,6 +133,11 @@ class World:
         if not self.detaching:
             self.detaching = True
             self.feed(DetachRequested())
+
+    def reject(self) -> None:
+        # Without the cap a guest may not say so; and our device_disconnect may be on its way.
+        if self.guest and Cap.FILTER in self.guest.caps and not self.detaching:
+            self.guest.reject()
 
     def end_host(self) -> None:
         self.host_ended = True
@@ -191,6 +198,9 @@ class World:
                 case DeviceDetached():
                     assert self.detaching
                     self.detaching = False
+                case DeviceRejected():
+                    assert self.guest is not None
+                    assert self.guest.rejected
                 case Settled():
                     assert not self.settled_told
                     self.settled_told = True
@@ -286,4 +296,4 @@ def test_it_is_a_history_worth_the_name() -> None:
 
     assert sum(guest.connects for guest in world.guests) > 20
     assert sum(guest.heard_answers for guest in world.guests) > 150
-    assert sum(guest.heard_streams for guest in world.guests) > 50
+    assert sum(guest.heard_streams for guest in world.guests) > 30

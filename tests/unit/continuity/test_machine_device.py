@@ -298,6 +298,18 @@ def test_a_guest_may_not_want_the_device() -> None:
     assert session.handle(DetachRequested()) == [DeviceDetached()]
 
 
+def test_what_a_guest_asks_before_it_rejects_the_device_is_undone_after_it_is_done() -> None:
+    session = live()
+
+    effects = session.guest((7, READ), FilterReject())
+
+    assert effects == [
+        SendToHost(wire((7, READ))),
+        SendToHost(wire((7, CancelDataPacket()), GetConfiguration())),
+        DeviceRejected(),
+    ]
+
+
 def test_a_guest_may_not_want_a_lost_device() -> None:
     session = live()
     session.host(DeviceDisconnect())
