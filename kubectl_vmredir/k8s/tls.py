@@ -66,7 +66,7 @@ def client_context(config: ClusterConfig, pair: CertificatePair | None) -> ssl.S
     else:
         try:
             context.load_verify_locations(cadata=config.ca.decode("ascii"))
-        except (ssl.SSLError, UnicodeDecodeError) as exc:
+        except (ssl.SSLError, ValueError) as exc:
             raise KubeconfigError(
                 "the kubeconfig's certificate-authority holds no PEM certificate"
             ) from exc

@@ -10,7 +10,7 @@ from kubectl_vmredir.errors import ClusterError, Forbidden, MigrationRefused, Vm
 from kubectl_vmredir.k8s.status import StatusError
 from kubectl_vmredir.kubevirt import paths
 from kubectl_vmredir.kubevirt.refusals import explained
-from kubectl_vmredir.kubevirt.vmi import vmi_view, vmim_view
+from kubectl_vmredir.kubevirt.vmi import SLOTS_ANNOTATION, vmi_view, vmim_view
 from kubectl_vmredir.kubevirt.watching import Watch
 from kubectl_vmredir.model import Identity
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from kubectl_vmredir.k8s.client import KubeClient
     from kubectl_vmredir.k8s.objects import JsonObject
-    from kubectl_vmredir.model import VmimView, VmiRef, VmiView
+    from kubectl_vmredir.model import VmimView, VmiRef, VmiUid, VmiView
     from kubectl_vmredir.service.ports import ClusterEvent
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class KubevirtCluster:
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
+        self._complained: set[tuple[VmiUid, str]] = set()
 
     @property
     def default_namespace(self) -> str:
@@ -58,12 +59,12 @@ class KubevirtCluster:
             return await self.vmis(self.default_namespace, selector)
         except StatusError as error:
             raise explained(error) from error
-        return [vmi_view(item) for item in listed.items]
+        return [self._view(item) for item in listed.items]
 
     async def vmi(self, ref: VmiRef) -> VmiView:
         """See :meth:`~kubectl_vmredir.service.ports.Cluster.vmi`."""
         try:
-            return vmi_view(await self._client.get(paths.vmi(ref)))
+            return self._view(await self._client.get(paths.vmi(ref)))
         except StatusError as error:
             if error.reason == "NotFound":
                 raise VmiNotFound(ref) from error
@@ -108,6 +109,17 @@ class KubevirtCluster:
                 return Identity(username, str(rest.get("uid") or ""))
             case _:
                 return self._unreviewed()
+
+    def _view(self, vmi: JsonObject) -> VmiView:
+        """Read a VMI; say once what is wrong with the names of its slots."""
+        view = vmi_view(vmi)
+        complaint = view.uid, view.slots_problem
+        if view.slots_problem and complaint not in self._complained:
+            self._complained.add(complaint)
+            logger.warning(
+                "VM %s: %s is ignored: %s", view.ref, SLOTS_ANNOTATION, view.slots_problem
+            )
+        return view
 
     def _unreviewed(self) -> Identity:
         config = self._client.config

@@ -23,7 +23,7 @@ from kubectl_vmredir.errors import (
 from kubectl_vmredir.k8s.client import KubeClient
 from kubectl_vmredir.k8s.kubeconfig import ConfigOptions, load_config
 from kubectl_vmredir.kubevirt.cluster import KubevirtCluster
-from kubectl_vmredir.kubevirt.dial import ApiDialer
+from kubectl_vmredir.kubevirt.dial import ApiDialer, ApiLink
 from kubectl_vmredir.lab.cluster import Lab
 from kubectl_vmredir.model import Unknown, VmiRef, VmiView
 from kubectl_vmredir.service.ports import ClusterEvent, VmiSeen, WatchRestored
@@ -74,7 +74,7 @@ async def test_fifth_link_finds_all_slots_taken_until_one_is_closed(lab: Lab) ->
             await link.close()
 
 
-async def _dial_again(dialer: ApiDialer) -> object:
+async def _dial_again(dialer: ApiDialer) -> ApiLink:
     """Dial until the slot that was closed is free: that is known a moment later."""
     async with asyncio.timeout(5):
         while True:

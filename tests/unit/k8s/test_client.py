@@ -253,6 +253,13 @@ async def test_broken_client_certificate_is_the_fault_of_the_kubeconfig(tmp_path
             await client.get("/x")
 
 
+@pytest.mark.parametrize("ca", [b"", b"not PEM", "ä".encode()])
+async def test_broken_authority_is_the_fault_of_the_kubeconfig(ca: bytes) -> None:
+    async with KubeClient(ClusterConfig("https://127.0.0.1:1", ca=ca)) as client:
+        with pytest.raises(KubeconfigError, match="holds no PEM certificate"):
+            await client.get("/x")
+
+
 # -- certificates of the server -------------------------------------------------------------
 
 

@@ -146,6 +146,23 @@ async def test_name_cannot_lead_to_another_path() -> None:
     assert server.requests[0].target == f"{VMIS}/..%2F..%2Fsecrets%3Fx"
 
 
+async def test_broken_names_of_slots_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    broken = vmi()
+    broken["metadata"]["annotations"] = {"vmredir.io/slots": "a,a"}
+    broken["spec"] = {"domain": {"devices": {"clientPassthrough": {}}}}
+    script = answering(
+        {("GET", VMIS): (200, listing(broken)), ("GET", f"{VMIS}/desk"): (200, broken)}
+    )
+    async with client_of(script) as (client, _server):
+        cluster = KubevirtCluster(client)
+        await cluster.vmis("demo")
+        found = await cluster.vmi(DESK)
+
+    assert found.slots == ("usb0", "usb1", "usb2", "usb3")
+    said = [record.getMessage() for record in caplog.records if "slots" in record.getMessage()]
+    assert said == ["VM demo/desk: vmredir.io/slots is ignored: 'a' is the name of two slots"]
+
+
 # -- migrate --------------------------------------------------------------------------------
 
 
@@ -200,6 +217,26 @@ async def test_who_may_neither_is_told_the_role() -> None:
 
     assert caught.value.hint is not None
     assert "kubevirt.io:migrate in namespace demo" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ((409, status(409, "Conflict", "VM is not running")), "is not migrated: VM is not running"),
+        ((202, b""), "no migration of VM demo/desk came of it"),
+    ],
+)
+async def test_virt_api_refuses_too(answer: tuple[int, Any], words: str) -> None:
+    script = answering(
+        {
+            ("POST", VMIMS): forbidden("create", "virtualmachineinstancemigrations", ""),
+            ("PUT", MIGRATE): answer,
+            ("GET", VMIMS): (200, listing()),
+        }
+    )
+    async with client_of(script) as (client, _server):
+        with pytest.raises(MigrationRefused, match=words):
+            await KubevirtCluster(client).migrate(DESK)
 
 
 @pytest.mark.parametrize(
