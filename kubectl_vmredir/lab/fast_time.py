@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from selectors import SelectorKey
 
-SPEED: Final = 4
+SPEED: Final = 10
 """Seconds of the loop's clock in a second."""
 
 
