@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 class ExitCode(enum.IntEnum):
-    """Exit status of the command; part of its contract (design.md section 6)."""
+    """Exit status of the command; part of its contract (README.md)."""
 
     OK = 0
     FAILURE = 1
