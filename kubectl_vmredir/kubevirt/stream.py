@@ -52,12 +52,12 @@ class Websocket(picows.WSListener):
     def __init__(self, listener: StreamListener) -> None:
         self._listener = listener
         self._transport: picows.WSTransport | None = None
-        self._clock = asyncio.get_running_loop().time
+        self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._closing = False
         self._in_text = False
         self._paused = False
-        self._held: deque[bytes] = deque()  # at most what picows had read when we paused
+        self._held: deque[bytes] = deque()  # at most what one turn of the loop reads
         self._pings: deque[tuple[bytes, float]] = deque(maxlen=_MAX_PINGS)
         self._ping_count = 0
 
@@ -72,14 +72,16 @@ class Websocket(picows.WSListener):
             return
         self._ping_count += 1
         payload = _PING.pack(self._ping_count)
-        self._pings.append((payload, self._clock()))
+        self._pings.append((payload, self._loop.time()))
         self._transport.send_ping(payload)
 
     def pause_reading(self) -> None:
         """Hold back what comes in; the far end gets to feel it. Its end is not noticed, too."""
         if not self._paused and self._transport is not None:
             self._paused = True
-            self._transport.underlying_transport.pause_reading()
+            # Not in the middle of a read: aiofastnet 1.2.0 would forget about the records that it
+            # has read and not decrypted yet until the next ones come, and perhaps none do.
+            self._loop.call_soon(self._pause_transport)
 
     def resume_reading(self) -> None:
         """Undo :meth:`pause_reading`."""
@@ -146,6 +148,10 @@ class Websocket(picows.WSListener):
         self._ended.set()
         self._listener.ended(StreamLost("closed by us") if self._closing else cause)
 
+    def _pause_transport(self) -> None:
+        if self._paused and self._transport is not None:
+            self._transport.underlying_transport.pause_reading()
+
     def _deliver(self, frame: picows.WSFrame) -> None:
         if frame.payload_size == 0 or self._closing:
             return
@@ -160,5 +166,5 @@ class Websocket(picows.WSListener):
             if sent == payload:
                 for _ in range(position + 1):
                     self._pings.popleft()
-                self._listener.pong(self._clock() - at)
+                self._listener.pong(self._loop.time() - at)
                 return
