@@ -122,6 +122,13 @@ def test_a_device_that_goes_while_no_guest_has_it_is_acknowledged() -> None:
     assert session.host(*DESCRIPTION) == [SendToGuest(wire(*DESCRIPTION)), DeviceAttached()]
 
 
+def test_a_device_that_goes_before_the_guest_has_it_is_acknowledged() -> None:
+    session = greeted()
+
+    assert session.host(DeviceDisconnect()) == [SendToHost(wire(DeviceDisconnectAck()))]
+    assert session.state is State.LIVE
+
+
 def test_no_ack_is_sent_to_a_usb_host_that_knows_none() -> None:
     session = live(ALL_CAPS & ~Cap.DEVICE_DISCONNECT_ACK)
 
@@ -151,6 +158,12 @@ def test_a_usb_host_that_ends_within_a_packet_costs_the_link() -> None:
 
     assert effects == [CloseLink("the usb-host ended within a packet")]
     assert session.handle(DetachRequested()) == [DeviceDetached()]
+
+
+def test_a_usb_host_may_end_before_it_has_said_anything() -> None:
+    session = Session()
+
+    assert session.handle(HostEnded()) == []
 
 
 def test_a_usb_host_that_ends_settles_the_session() -> None:

@@ -89,6 +89,8 @@ def test_the_usb_host_s_hello_may_come_last() -> None:
 
     assert effects == [SendToGuest(wire(HOST_HELLO)), SendToHost(wire(GUEST_HELLO))]
     assert session.state is State.LIVE
+    session.host(*DESCRIPTION)
+    assert session.guest((7, READ)) == [SendToHost(wire((7, READ)))]
 
 
 def test_a_hello_of_a_guest_that_has_gone_is_not_answered() -> None:

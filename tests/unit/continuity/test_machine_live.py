@@ -88,6 +88,10 @@ def test_the_usb_host_gets_whole_packets_only() -> None:
 
     assert effects == [SendToHost(write[:100]), SendToHost(write[100:])]
     assert session.machine.open_requests == 1
+    assert session.handle(GuestBytes(memoryview(write[5:]))) == [
+        SendToHost(write[:5]),
+        SendToHost(write[5:]),
+    ]
 
 
 def test_payload_of_the_usb_host_passes_as_it_comes() -> None:

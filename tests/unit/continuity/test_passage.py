@@ -81,6 +81,17 @@ def test_drop_does_not_go_back() -> None:
     assert passage.done == 2
 
 
+def test_drop_of_what_is_done_leaves_what_is_held() -> None:
+    passage = Passage()
+    passage.feed(memoryview(b"aaB"))
+    passage.close(2)
+
+    passage.drop(2)
+    passage.feed(memoryview(b"B"))
+
+    assert list(passage.close(4)) == [b"B", b"B"]
+
+
 def test_what_is_held_is_a_copy() -> None:
     passage = Passage()
     buffer = bytearray(b"ab")
