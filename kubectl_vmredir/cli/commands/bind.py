@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kubectl_vmredir.bootstrap import Connection, Options
 
 
-@click.command(cls=ClusterCommand)
+@click.command(cls=ClusterCommand, short_help="Plug a device into a VM, and keep it plugged.")
 @click.argument("device", metavar="DEVICE")
 @click.argument("target", metavar="VMI[/SLOT]")
 @click.option("--foreground", is_flag=True, help="Stay, and unbind at ctrl-c.")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kubectl_vmredir.lab.story import Report
 
 
-@click.command()
+@click.command(short_help="Show a USB stick in a VM that moves.")
 @click.option("--headless", is_flag=True, help="Without the terminal UI: a story, and a report.")
 @click.option(
     "--backend",

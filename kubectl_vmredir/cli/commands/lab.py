@@ -27,7 +27,7 @@ VMS: Final = {
 """VMs of a new lab, and the names of their slots; none has none."""
 
 
-@click.group("lab")
+@click.group("lab", short_help="Run an embedded cluster with virtual devices.")
 def command() -> None:
     """Run an embedded KubeVirt-like cluster with virtual USB devices, on this machine only."""
 
