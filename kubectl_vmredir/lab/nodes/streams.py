@@ -174,7 +174,9 @@ class StreamServer:
     async def _usbredir(self, client: ClientSocket, request: Request, vmi: VmiUid) -> None:
         slot = None if Fault.FULL_SLOTS in self._faults else self._slots.claim(vmi)
         if slot is None:
+            logger.info("usbredir of VMI %s: no slot is free", vmi)
             raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE)
+        logger.info("usbredir of VMI %s: slot %d is taken", vmi, slot)
         try:
             folder = self._folder(vmi, request, sockets.SLOTS[slot])
             await self._stream(client, request, folder, sockets.SLOTS[slot], asyncio.Event())
@@ -182,6 +184,7 @@ class StreamServer:
             await self._without(Fault.GHOST_SLOT)
         finally:
             self._slots.free(vmi, slot)
+            logger.info("usbredir of VMI %s: slot %d is free", vmi, slot)
 
     def _folder(self, vmi: VmiUid, request: Request, socket_name: str) -> Path:
         """Return where a socket of a VMI is."""
