@@ -92,6 +92,7 @@ class Lab:
         self._kubeconfigs = Kubeconfigs.in_folder(self.folder / "api")
         self._stack = AsyncExitStack()
         self._running: dict[str, asyncio.Task[None] | Component] = {}
+        self._logs: dict[str, dict[str, tuple[int, Path]]] = {}  # by VMI and pod, both by UID
         self.node_names = tuple(f"node{number + 1}" for number in range(nodes))
         self.kubeconfig = self._kubeconfigs.people
         self.api: ApiServer | None = None
@@ -303,9 +304,16 @@ class Lab:
         vmi = self.vmi(ref)
         if vmi is None:
             return ()
-        pattern = f"*/pods/*/run/kubevirt-private/{objects.uid(vmi)}/{sockets.CONSOLE_LOG}"
-        # The folder above is written to once, when the launcher begins.
-        return sorted(self.folder.glob(pattern), key=lambda log: log.parents[1].stat().st_mtime_ns)
+        begun = self._logs.setdefault(objects.uid(vmi), {})
+        for pod, node in (objects.status(vmi).get("activePods") or {}).items():
+            if pod in begun or not node:
+                continue
+            launcher = self._folder_of(node) / "pods" / pod / "run" / "kubevirt-private"
+            log = launcher / objects.uid(vmi) / sockets.CONSOLE_LOG
+            if log.exists():
+                # That folder is written to once, when the launcher begins.
+                begun[pod] = (launcher.stat().st_mtime_ns, log)
+        return [log for _, log in sorted(begun.values())]
 
     # -- migrations ---------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from kubectl_vmredir.lab.objects import Collection
 from kubectl_vmredir.lab.race import race
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from kubectl_vmredir.k8s.client import KubeClient
@@ -158,15 +158,20 @@ class Controllers:
             vmi = self._cache.get(Collection.VMIS, objects.namespace(vm), objects.name(vm))
             if wish := machines.decide(vm, vmi):
                 yield wish
+        launchers: dict[str, list[JsonObject]] = {}
+        for pod in pods:
+            launchers.setdefault(objects.label(pod, objects.CREATED_BY), []).append(pod)
         for vmi in items(Collection.VMIS):
-            if wish := instances.decide(vmi, _launchers_of(vmi, pods), now):
+            if wish := instances.decide(vmi, launchers.get(objects.uid(vmi), ()), now):
                 yield wish
-        yield from self._migration_wishes(pods, now)
+        yield from self._migration_wishes(launchers, now)
         for pod in pods:
             if wish := scheduler.decide(pod, items(Collection.NODES), pods):
                 yield wish
 
-    def _migration_wishes(self, pods: Sequence[JsonObject], now: datetime) -> Iterator[Wish]:
+    def _migration_wishes(
+        self, launchers: Mapping[str, Sequence[JsonObject]], now: datetime
+    ) -> Iterator[Wish]:
         vmims = self._cache.items(Collection.VMIMS)
         for vmim in vmims:
             vmi_name = objects.spec(vmim)["vmiName"]
@@ -177,14 +182,10 @@ class Controllers:
                 if objects.namespace(other) == objects.namespace(vmim)
                 and objects.spec(other)["vmiName"] == vmi_name
             ]
-            mine = _launchers_of(vmi, pods) if vmi is not None else ()
+            mine = launchers.get(objects.uid(vmi or {}), ())
             if wish := migrations.decide(vmim, vmi, mine, siblings, now):
                 yield wish
 
 
 async def _set(event: asyncio.Event) -> None:
     await event.wait()
-
-
-def _launchers_of(vmi: JsonObject, pods: Sequence[JsonObject]) -> Sequence[JsonObject]:
-    return [pod for pod in pods if objects.label(pod, objects.CREATED_BY) == objects.uid(vmi)]
