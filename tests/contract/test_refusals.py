@@ -233,9 +233,13 @@ async def test_a_socket_that_is_not_there_and_its_number(world: World, desk: Vm)
         status = await refused(second)
 
     text = BAD_HANDSHAKE.format(400) + INFO + "failed opening virt-usbredir-1 for path root: /proc/"
-    pattern = re.escape(text) + r"\d+" + re.escape(
-        f"/root, relative: /run/kubevirt-private/{objects.uid(vmi)}/virt-usbredir-1: "
-        "no such file or directory"
+    pattern = (
+        re.escape(text)
+        + r"\d+"
+        + re.escape(
+            f"/root, relative: /run/kubevirt-private/{objects.uid(vmi)}/virt-usbredir-1: "
+            "no such file or directory"
+        )
     )
     assert (status["code"], status["reason"]) == (500, "InternalError")
     assert re.fullmatch(pattern, status["message"])

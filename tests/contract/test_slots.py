@@ -25,7 +25,6 @@ FULL = "Internal error occurred: Can't connect to websocket (503): websocket: ba
 HELLO_BYTES = 80
 
 
-
 @contextmanager
 def all_slots(folder: Path) -> Iterator[list[GuestSocket]]:
     """Be the guest of all four."""

@@ -45,6 +45,8 @@ async def obey(lab: Lab, order: list[str]) -> None:
             await lab.faults.make(Fault.HANG, node=_node(handler))
         case ["thaw", handler]:
             await lab.faults.end(Fault.HANG, node=_node(handler))
+        case ["copying"]:
+            pass  # a target may die at any time
         case ["crash", namespace, pod, _]:
             change = {"metadata": {"annotations": {objects.LAB_CRASH: "now"}}}
             await lab.client.patch(f"{Collection.PODS.of(namespace)}/{pod}", change)

@@ -107,13 +107,13 @@ class RawStream:
         return Frame(Opcode(first & 0x0F), payload, bool(first & 0x80))
 
     async def receive(self, length: int) -> bytes:
-        """Return so many bytes of the payload, whatever the frames; none may be left over."""
-        data = b""
-        while len(data) < length:
+        """Return the payload of whole messages with so many bytes, whatever the frames."""
+        data, final = b"", True
+        while len(data) < length or not final:
             frame = await self.frame()
             assert frame.opcode in (Opcode.BINARY, Opcode.CONTINUATION), frame
             data += frame.payload
-        assert len(data) == length
+            final = frame.final
         return data
 
     async def ending(self) -> str:

@@ -13,10 +13,10 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from tests.support.peers import control_plane, peers_folder
-from tests.support.worlds import Part
+from tests.support.worlds import SPARE_NODE, Part
 
 _NODES: Final = 3
 _SUBRESOURCES: Final = "/apis/subresources.kubevirt.io/v1"
@@ -40,6 +40,8 @@ class Rig:
                 self._process(part).signal(signal.SIGSTOP)
             case ["thaw", part]:
                 self._process(part).signal(signal.SIGCONT)
+            case ["copying"]:
+                self._wait_until("copy", _copying)
             case ["crash", _, pod, vmi_uid]:
                 self._crash(pod, vmi_uid)
             case _:
@@ -72,6 +74,12 @@ class Rig:
         raise ValueError(f"no guest in {pod}")
 
 
+def _copying() -> bool:
+    """Return whether a QEMU is connected to a target: proc(5), /proc/net/unix, state 03."""
+    lines = Path("/proc/net/unix").read_text().splitlines()
+    return any("/migration-" in line and line.split()[5] == "03" for line in lines)
+
+
 def main() -> None:
     """Start, say where everything is, and obey until stdin ends."""
     folder = Path(sys.argv[1])
@@ -84,6 +92,7 @@ def main() -> None:
     )
     # Whoever else runs these tests on this machine has another network.
     net = f"127.9.{os.getpid() % 250 + 1}"
+    answers = sys.stdout
     with (
         contextlib.redirect_stdout(sys.stderr),
         cluster.Rig(folder, bin_dir=programs, nodes=_NODES, net=net) as rig,
@@ -94,16 +103,17 @@ def main() -> None:
             "component_kubeconfig": str(rig.access.account_kubeconfig("kubevirt-controller")),
             "run_folder": f"{folder}/pods/{{node}}/{{pod}}/rootfs/run/kubevirt-private/{{vmi}}",
         }
-        _say(places)
+        rig.api.patch(f"/api/v1/nodes/{SPARE_NODE}", {"spec": {"unschedulable": True}})
         world = Rig(rig, procs.wait_until)
+        _say(answers, places)
         for line in sys.stdin:
             world.obey(json.loads(line))
-            _say({})
+            _say(answers, {})
 
 
-def _say(answer: dict[str, str]) -> None:
-    sys.__stdout__.write(json.dumps(answer) + "\n")
-    sys.__stdout__.flush()
+def _say(answers: TextIO, answer: dict[str, str]) -> None:
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
 
 
 if __name__ == "__main__":

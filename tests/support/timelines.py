@@ -13,18 +13,21 @@ from kubectl_vmredir.lab.objects import Collection
 from tests.support.traces import TRACES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
-    from kubectl_vmredir.lab.cluster import Lab
+    from kubectl_vmredir.k8s.client import KubeClient
 
 Object = dict[str, Any]
 Event = tuple[str, Object]
 Change = tuple[str, ...]
 """What one event changed: ``+path``, ``~path`` or ``-path``, sorted; of a phase with its value."""
 
+_LIMIT_S = 60.0
+
 # Fields that a lab does not have to have, and those that change at every write.
 _IGNORED = re.compile(
-    r"metadata\.(resourceVersion|generation|deletionGracePeriodSeconds|annotations\.lab\.)"
+    r"metadata\.(resourceVersion|generation|managedFields|deletionGracePeriodSeconds"
+    r"|annotations\.lab\.)"
     r"|status\.(phaseTransitionTimestamps|memory|migrationState\.migrationConfiguration)"
 )
 _NAMES = re.compile(r"(activePods\.)[0-9a-f-]{36}")
@@ -36,18 +39,46 @@ def trace(name: str) -> list[Event]:
     return [(line["type"], line["object"]) for line in map(json.loads, lines)]
 
 
+class Recording:
+    """What a client that watches has seen so far.
+
+    Attributes:
+        events: In order of arrival.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._changed = asyncio.Event()
+
+    def hear(self, event: Event) -> None:
+        """Add an event."""
+        self.events.append(event)
+        self._changed.set()
+
+    async def until(self, condition: Callable[[Event], bool]) -> None:
+        """Wait until there is an event for which something is so."""
+        async with asyncio.timeout(_LIMIT_S):
+            while not any(condition(event) for event in self.events):
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def caught_up(self, obj: Object) -> None:
+        """Wait until an object has been seen in the version that it has here."""
+        await self.until(lambda event: _identity(event[1]) == _identity(obj))
+
+
 @asynccontextmanager
-async def recording(lab: Lab, namespace: str = "demo") -> AsyncIterator[list[Event]]:
+async def recording(client: KubeClient, namespace: str = "demo") -> AsyncIterator[Recording]:
     """Record the VMIs and migrations of a namespace, as a client that watches sees them."""
-    events: list[Event] = []
+    recorded = Recording()
     listed = [asyncio.Event(), asyncio.Event()]
 
     async def watch(collection: Collection, seen: asyncio.Event) -> None:
-        async for event in lab.client.watch(collection.of(namespace)):
+        async for event in client.watch(collection.of(namespace)):
             if event.type is EventType.LISTED:
                 seen.set()
             else:
-                events.append((str(event.type), event.object))
+                recorded.hear((str(event.type), event.object))
 
     async with asyncio.TaskGroup() as group:
         collections = (Collection.VMIS, Collection.VMIMS)
@@ -57,9 +88,13 @@ async def recording(lab: Lab, namespace: str = "demo") -> AsyncIterator[list[Eve
         ]
         for seen in listed:
             await seen.wait()
-        yield events
+        yield recorded
         for task in tasks:
             task.cancel()
+
+
+def _identity(obj: Object) -> tuple[str, str]:
+    return obj["metadata"]["uid"], obj["metadata"]["resourceVersion"]
 
 
 def changes(events: Iterable[Event], kind: str) -> list[Change]:

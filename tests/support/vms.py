@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from kubectl_vmredir.k8s.objects import EventType
@@ -99,10 +99,33 @@ class Vm:
         """Wait until it runs, and return the VMI."""
         return await self.wait(lambda vmi: objects.phase(vmi) == "Running")
 
+    async def settled(self) -> JsonObject:
+        """Wait until nobody has anything more to say about it, and return the VMI."""
+        return await self.wait(
+            lambda vmi: (
+                objects.phase(vmi) == "Running"
+                and not objects.label(vmi, objects.TARGET_NODE_NAME)
+                and objects.status(vmi).get("launcherContainerImageVersion")
+                and all((objects.status(vmi).get("activePods") or {"": ""}).values())
+            )
+        )
+
     async def run_folder(self) -> Path:
         """Return where the sockets of its guest are, on the node where it runs."""
         vmi = await self.running()
         return self._world.run_folder(vmi, objects.status(vmi)["nodeName"])
+
+    async def launchers(self) -> list[str]:
+        """Return the names of its pods, those that ended included."""
+        created = f"{objects.CREATED_BY}={objects.uid(await self.vmi())}"
+        listed = await self._client.list_all(
+            Collection.PODS.of(NAMESPACE), {"labelSelector": created}
+        )
+        return [objects.name(pod) for pod in listed.items]
+
+    async def delete(self) -> None:
+        """Delete the VM; its VMI ends a little later."""
+        await self._client.delete(f"{Collection.VMS.of(NAMESPACE)}/{self.ref.name}")
 
     async def annotate(self, **annotations: str | None) -> None:
         """Change annotations of the VMI."""
@@ -144,7 +167,20 @@ class Vm:
 
     async def gone(self, name: str) -> None:
         """Wait until the object of a migration is gone."""
-        await self._wait_gone(Collection.VMIMS, name)
+        seen = False
+        selected = {"fieldSelector": f"metadata.name={name}"}
+        async with (
+            asyncio.timeout(WAIT_LIMIT_S),
+            aclosing(self._client.watch(Collection.VMIMS.of(NAMESPACE), selected)) as events,
+        ):
+            async for event in events:
+                match event.type:
+                    case EventType.ADDED | EventType.MODIFIED:
+                        seen = True
+                    case EventType.LISTED if seen:
+                        pass
+                    case _:
+                        return
 
     async def _wait(
         self, collection: Collection, name: str, condition: Callable[[JsonObject], object]
@@ -152,8 +188,11 @@ class Vm:
         found: JsonObject = {}
         selected = {"fieldSelector": f"metadata.name={name}"}
         try:
-            async with asyncio.timeout(WAIT_LIMIT_S):
-                async for event in self._client.watch(collection.of(NAMESPACE), selected):
+            async with (
+                asyncio.timeout(WAIT_LIMIT_S),
+                aclosing(self._client.watch(collection.of(NAMESPACE), selected)) as events,
+            ):
+                async for event in events:
                     found = event.object or found
                     if event.object and condition(event.object):
                         return event.object
@@ -161,21 +200,13 @@ class Vm:
             raise AssertionError(f"it never was as it should be: {found}") from None
         raise AssertionError("a watch has no end")
 
-    async def _wait_gone(self, collection: Collection, name: str) -> None:
-        selected = {"fieldSelector": f"metadata.name={name}"}
-        seen = False
-        async with asyncio.timeout(WAIT_LIMIT_S):
-            async for event in self._client.watch(collection.of(NAMESPACE), selected):
-                seen |= event.type in (EventType.ADDED, EventType.MODIFIED)
-                if event.type is EventType.DELETED or (
-                    event.type is EventType.LISTED and not seen
-                ):
-                    return
-
 
 @asynccontextmanager
 async def vm(
-    world: World, *, client: KubeClient | None = None, **manifest: Any  # noqa: ANN401
+    world: World,
+    *,
+    client: KubeClient | None = None,
+    **manifest: Any,  # noqa: ANN401
 ) -> AsyncIterator[Vm]:
     """Give a new VM, which need not run yet; it is deleted with the context."""
     name = f"vm{next(_numbers)}"

@@ -148,6 +148,13 @@ class World:
         """Let it go on."""
         await self._order("thaw", part)
 
+    async def copying(self) -> None:
+        """Wait until the memory of a guest is being copied; no other may be.
+
+        The imitation of libvirt in the real world copes with no target that dies before.
+        """
+        await self._order("copying")
+
     async def crash(self, vmi: JsonObject, pod: str) -> None:
         """Kill the guest of a VMI that is in the launcher pod of this name."""
         await self._order("crash", objects.namespace(vmi), pod, objects.uid(vmi))

@@ -32,6 +32,8 @@ _SYSTEM_FIELDS: Final = (
     "generation", "managedFields", "name", "namespace", "resourceVersion", "selfLink", "uid",
 )  # fmt: skip
 """Metadata that belongs to the server."""
+_NO_EMPTY_FIELDS: Final = ("annotations", "finalizers", "labels", "ownerReferences")
+"""Metadata that is left out when it is empty."""
 
 _POD_GRACE_S: Final = 30
 
@@ -73,7 +75,9 @@ class Registry:
         if self._store.get(resource, namespace, name) is not None:
             raise already_exists(resource.subject, name)
         meta = {
-            key: value for key, value in metadata(body).items() if key not in _SYSTEM_FIELDS
+            key: value
+            for key, value in metadata(body).items()
+            if key not in _SYSTEM_FIELDS and (value or key not in _NO_EMPTY_FIELDS)
         } | {
             "name": name,
             "uid": str(uuid.uuid4()),
@@ -223,7 +227,7 @@ def _settled(resource: Resource, old: Json, new: Json, subresource: str) -> Json
     obj |= {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": meta}
     if _content(resource, obj) != _content(resource, old):
         meta["generation"] = old_meta.get("generation", 1) + 1
-    for key in ("annotations", "finalizers", "labels", "ownerReferences"):
+    for key in _NO_EMPTY_FIELDS:
         if not meta.get(key, True):
             del meta[key]
     return obj

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .selectors import Selection
 
 BOOKMARK_INTERVAL_S: Final = 60.0
+LAST_BOOKMARK_S: Final = 2.0
+"""So long before the end comes the last one."""
 DEFAULT_TIMEOUT_S: Final = 1800.0
 """How long a watch lasts whose client names no timeout (--min-request-timeout)."""
 
@@ -110,7 +112,8 @@ async def events(store: Store, scope: Scope, options: WatchOptions) -> AsyncGene
     """Yield watch events until the timeout of the options; the last may be an ERROR."""
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + options.timeout_s
-    bookmark_at = loop.time() + BOOKMARK_INTERVAL_S
+    last_bookmark_at = ends_at - LAST_BOOKMARK_S
+    bookmark_at = min(loop.time() + BOOKMARK_INTERVAL_S, last_bookmark_at)
     version = options.version
     if version == 0:
         version = store.version
@@ -132,9 +135,12 @@ async def events(store: Store, scope: Scope, options: WatchOptions) -> AsyncGene
             if (seen := _event(scope, change)) is not None:
                 yield seen
         now = loop.time()
-        if options.bookmarks and now >= min(bookmark_at, ends_at):
-            yield _bookmark(scope.resource, version)
+        if now >= bookmark_at:
+            if options.bookmarks and options.timeout_s > LAST_BOOKMARK_S:
+                yield _bookmark(scope.resource, version)
             bookmark_at = now + BOOKMARK_INTERVAL_S
+            if now < last_bookmark_at:
+                bookmark_at = min(bookmark_at, last_bookmark_at)
         if now >= ends_at:
             return
         try:

@@ -231,9 +231,9 @@ async def test_bookmarks_tell_the_end_of_the_initial_events_and_of_the_watch(
     server: ApiServer,
 ) -> None:
     add_vmi(server, vmi())
-    path = f"{VMI_PATH}?watch=1&allowWatchBookmarks=true&timeoutSeconds=1"
+    path = f"{VMI_PATH}?watch=1&allowWatchBookmarks=true&timeoutSeconds=3"
     async with client(server) as http, watching(http, path) as events:
-        seen = [event async for event in events]
+        seen = [await anext(events) for _ in range(3)]
 
     assert [event["type"] for event in seen] == ["ADDED", "BOOKMARK", "BOOKMARK"]
     assert seen[1]["object"] == {

@@ -89,9 +89,9 @@ async def cancelled_early(lab: Lab) -> str:
 async def recorded(folder: Path, play: object) -> list[Event]:
     assert callable(play)
     async with echo_lab(folder) as lab:
-        async with recording(lab) as events:
+        async with recording(lab.client) as seen:
             await wait_settled(lab, await play(lab))
-        return events
+        return seen.events
 
 
 @pytest.mark.parametrize("play", [normal, cancelled, failed, unschedulable, cancelled_early])
@@ -105,11 +105,11 @@ async def test_updates_are_those_of_the_recorded_trace(tmp_path: Path, play: obj
 
 
 async def test_the_second_migration_replaces_the_state_of_the_first_whole(tmp_path: Path) -> None:
-    async with echo_lab(tmp_path) as lab, recording(lab) as events:
+    async with echo_lab(tmp_path) as lab, recording(lab.client) as seen:
         await wait_settled(lab, await normal(lab))
         await wait_settled(lab, await normal(lab))
 
-    assert _hand_offs(events) == _hand_offs(trace("second"))
+    assert _hand_offs(seen.events) == _hand_offs(trace("second"))
 
 
 def _hand_offs(events: list[Event]) -> list[Change]:
@@ -124,10 +124,10 @@ async def test_kubevirt_1_5_flips_and_completes_in_one_update_of_the_source(
     tmp_path: Path,
 ) -> None:
     options = NodeOptions(dialect=Dialect.SOURCE_ACKS)
-    async with echo_lab(tmp_path, options=options) as lab, recording(lab) as events:
+    async with echo_lab(tmp_path, options=options) as lab, recording(lab.client) as seen:
         await wait_settled(lab, await normal(lab))
 
-    flips = [change for change in changes(events, VMI) if "~status.nodeName" in change]
+    flips = [change for change in changes(seen.events, VMI) if "~status.nodeName" in change]
     assert flips == [
         (
             "+status.migrationState.completed",

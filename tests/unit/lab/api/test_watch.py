@@ -10,7 +10,7 @@ from kubectl_vmredir.lab.api.objects import Json
 from kubectl_vmredir.lab.api.resources import NODES, PODS
 from kubectl_vmredir.lab.api.selectors import Selection
 from kubectl_vmredir.lab.api.store import Store
-from kubectl_vmredir.lab.api.watch import Scope, WatchOptions, events
+from kubectl_vmredir.lab.api.watch import LAST_BOOKMARK_S, Scope, WatchOptions, events
 
 DEMO = Scope(PODS, "demo", Selection())
 
@@ -53,16 +53,28 @@ async def test_other_resources_and_namespaces_are_out_of_sight() -> None:
 
 async def test_a_bookmark_never_runs_ahead_of_what_was_told() -> None:
     store = Store()
+    timeout_s = LAST_BOOKMARK_S + 0.05
+    source = events(store, DEMO, options(store.version, bookmarks=True, timeout_s=timeout_s))
+    told = []
+    async with aclosing(source), asyncio.timeout(1):
+        store.put(PODS, pod("a"))
+        told.append(await anext(source))
+        store.put(PODS, pod("b"))
+        while told[-1]["type"] != "BOOKMARK":
+            told.append(await anext(source))
+
+    versions = [int(event["object"]["metadata"]["resourceVersion"]) for event in told]
+    assert len(told) == 3
+    assert versions == sorted(versions)
+
+
+async def test_a_watch_that_is_over_at_once_brings_no_bookmark() -> None:
+    store = Store()
     source = events(store, DEMO, options(store.version, bookmarks=True, timeout_s=0.05))
     async with aclosing(source), asyncio.timeout(1):
         store.put(PODS, pod("a"))
-        told = await anext(source)
-        store.put(PODS, pod("b"))
-        rest = [event async for event in source]
 
-    versions = [int(event["object"]["metadata"]["resourceVersion"]) for event in [told, *rest]]
-    assert [event["type"] for event in rest][-1] == "BOOKMARK"
-    assert versions == sorted(versions)
+        assert [event["type"] async for event in source] == ["ADDED"]
 
 
 async def test_a_watcher_that_is_too_slow_for_the_ring_is_told() -> None:
