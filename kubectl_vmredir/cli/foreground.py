@@ -1,14 +1,17 @@
 """A redirection that lives as long as a command does, and how a signal ends it.
 
 The first signal asks for an orderly end, which waits for the gate (docs/migration.md), and says
-so. At a second ctrl-c, or when the wait is over, it is said what ending now may break, and asked.
+so. At a second one it is said what ending now may break, and asked, if there is somebody to ask.
+When a minute is over a ctrl-c asks as well; the other signals end the command.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
+import termios
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -17,11 +20,8 @@ import click
 from kubectl_vmredir.cli.output import printable
 from kubectl_vmredir.errors import ExitCode
 from kubectl_vmredir.model import RedirectionState
-from kubectl_vmredir.service.interface import (
-    ClosingWaits,
-    RedirectionChanged,
-    StoryAdded,
-)
+from kubectl_vmredir.service.interface import RedirectionChanged, StoryAdded
+from kubectl_vmredir.service.service import SHUTDOWN_WAIT_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -80,9 +80,6 @@ async def _follow(changes: AsyncIterator[Change], wanted: RedirectionId) -> int:
                     _tell_trouble(status.trouble)
                     if not was_connected:
                         return status.trouble.exit_code
-            case ClosingWaits(risks=risks):
-                for risk in risks:
-                    _say(f"{risk.vmi}, slot {risk.slot}: waiting for {risk.waits_for}")
             case _:
                 pass
     return ExitCode.OK
@@ -92,6 +89,11 @@ async def _end_at_signal(service: Service, signals: asyncio.Queue[signal.Signals
     """End the service when a signal comes; return the exit status."""
     number = await signals.get()
     status = ExitCode.INTERRUPTED if number is signal.SIGINT else 128 + number
+    for risk in service.exit_risks():
+        _say(
+            f"{risk.vmi}, slot {risk.slot}: waiting for {risk.waits_for}, "
+            f"{SHUTDOWN_WAIT_S:.0f} s at most"
+        )
     waited = False
     while True:
         async with asyncio.TaskGroup() as group:
@@ -106,7 +108,7 @@ async def _end_at_signal(service: Service, signals: asyncio.Queue[signal.Signals
         if not safe or not shutdown.result():
             return status
         waited = True
-        if not sys.stdin.isatty():
+        if number is not signal.SIGINT or not _somebody_is_there():
             _explain(shutdown.result())
             _say("ending all the same: it has waited as long as a signal may wait")
             return status
@@ -115,15 +117,21 @@ async def _end_at_signal(service: Service, signals: asyncio.Queue[signal.Signals
 async def _asked_to_break(
     service: Service, signals: asyncio.Queue[signal.Signals], *, at_once: bool
 ) -> None:
-    """Return when the user says that ending now is worth the risk; asked at each signal."""
+    """Return when ending now breaks nothing, or the user says that it is worth it.
+
+    Asked at each signal, and again at no signal that came before the answer.
+    """
     while True:
         if not at_once:
             await signals.get()
         at_once = False
-        risks = service.exit_risks()
-        _explain(risks)
-        if risks and sys.stdin.isatty() and await _confirmed():
+        if not (risks := service.exit_risks()):
             return
+        _explain(risks)
+        if _somebody_is_there() and await _confirmed():
+            return
+        while not signals.empty():
+            signals.get_nowait()
 
 
 def _explain(risks: Sequence[ExitRisk]) -> None:
@@ -131,17 +139,26 @@ def _explain(risks: Sequence[ExitRisk]) -> None:
         _say(f"{risk.vmi}, slot {risk.slot}: {risk.harm}; it waits for {risk.waits_for}")
 
 
+def _somebody_is_there() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 async def _confirmed() -> bool:
     """Ask on the terminal; unlike click's question this one can be cancelled."""
-    click.echo("End now all the same? [y/N]: ", err=True, nl=False)
+    _say("End now all the same? [y/N]: ", end=False)
     loop = asyncio.get_running_loop()
     answered = asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), answered.set)
     try:
-        await answered.wait()
-    finally:
-        loop.remove_reader(sys.stdin.fileno())
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+        # What was typed before the question does not answer it.
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+        loop.add_reader(sys.stdin.fileno(), answered.set)
+        try:
+            await answered.wait()
+        finally:
+            loop.remove_reader(sys.stdin.fileno())
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+    except (OSError, termios.error):  # the terminal is gone
+        return False
 
 
 def _sentence(event: StoryEvent) -> str:
@@ -161,5 +178,8 @@ def _tell_trouble(trouble: Trouble) -> None:
             _say(line)
 
 
-def _say(text: str) -> None:
-    click.echo(printable(text), err=True)
+def _say(text: str, *, end: bool = True) -> None:
+    # Whoever read it may be gone: the terminal that hung up, the pipe that got the same ctrl-c.
+    # That is no reason to end what waits for the gate.
+    with contextlib.suppress(OSError):
+        click.echo(printable(text), err=True, nl=end)

@@ -75,7 +75,7 @@ class Service:
 
     Leaving the context is :meth:`shutdown`, and then the end of what is left, whatever the gate
     says: the process ends. Whoever wants to ask the user in between calls :meth:`shutdown`
-    before.
+    before, and leaves the context without an error.
 
     Args:
         devices: Where the USB devices are.
@@ -155,7 +155,7 @@ class Service:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._closing:
+        if not self._closing or exc_type is not None:
             await self.shutdown()
         for task in self._background:
             task.cancel()

@@ -653,6 +653,19 @@ async def test_error_in_the_context_comes_out_of_it_as_it_is() -> None:
     assert world.devices.hosts[0].released
 
 
+async def test_error_after_a_shutdown_that_was_not_safe_waits_for_the_gate_once_more() -> None:
+    loop = asyncio.get_running_loop()
+    with pytest.raises(ZeroDivisionError):
+        async with a_world(shut_down_first=False) as world:
+            await world.bind()
+            world.migration().go_to("copying")
+            await world.service.shutdown(1)
+            begun = loop.time()
+            raise ZeroDivisionError("a bug")
+
+    assert loop.time() == begun + 60
+
+
 async def test_shutdown_ends_an_unbind_that_waits_with_it(world: World) -> None:
     await world.bind()
     migration = world.migration()
