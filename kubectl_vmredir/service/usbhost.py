@@ -24,6 +24,10 @@ CONTROL_LINE_BYTES: Final = 64 * 1024
 """A longer line on the control socket is no message: the usb-host is given up."""
 
 CLAIM_TIMEOUT_S: Final = 15.0
+LAST_WORDS_TIMEOUT_S: Final = 1.0
+"""How long the data socket may outlast the device, or the control socket: what the usb-host said
+before is on its way in there."""
+
 RELEASE_TIMEOUT_S: Final = 5.0
 """How long the usb-host may take to give the device back before its sockets are dropped."""
 
@@ -107,8 +111,11 @@ class _Control(asyncio.Protocol):
     def __init__(self, host: UsbHost) -> None:
         self._host = host
         self._rest = bytearray()
+        self._broken = False
 
     def data_received(self, data: bytes) -> None:
+        if self._broken:
+            return
         self._rest += data
         *lines, rest = self._rest.split(b"\n")
         self._rest = rest
@@ -116,15 +123,21 @@ class _Control(asyncio.Protocol):
             try:
                 event = parse_control_line(line)
             except ValueError:
-                self._host.control_broken("the usb-host said what is no message")
+                self._give_up("the usb-host said what is no message")
                 return
             if event is not None:
                 self._host.control_said(event)
         if len(rest) > CONTROL_LINE_BYTES:
-            self._host.control_broken("the usb-host said a line without end")
+            self._give_up("the usb-host said a line without end")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._host.control_ended()
+
+    def _give_up(self, reason: str) -> None:
+        # Its end is still waited for: then the device is given back.
+        self._broken = True
+        self._rest.clear()
+        self._host.give_up(reason)
 
 
 class UsbHost:
@@ -141,6 +154,7 @@ class UsbHost:
         self._refusal: UsbError | None = None
         self._trouble = ""
         self._control_ended = asyncio.Event()
+        self._last_words: asyncio.TimerHandle | None = None
         self._data: asyncio.Transport | None = None
         self._control: asyncio.Transport | None = None
 
@@ -184,6 +198,8 @@ class UsbHost:
     async def close(self) -> None:
         """Have the device given back; bounded in time, safe to call again."""
         self._listener = None
+        if self._last_words is not None:
+            self._last_words.cancel()
         if self._control is not None and not self._control.is_closing():
             self._control.write(b'{"request": "stop"}\n')
         if self._data is not None:
@@ -226,7 +242,7 @@ class UsbHost:
                 self._answered.set()
             case _Lost(reason=reason):
                 self._trouble = reason
-                self.ended(reason)
+                self._hear_out(reason)
             case _Failed(message=message):
                 logger.warning("usb-host: %r", message)
                 self._trouble = message
@@ -235,13 +251,20 @@ class UsbHost:
     def control_ended(self) -> None:
         """Note that the usb-host has done its last."""
         self._control_ended.set()
-        self.control_broken("the usb-host ended")
+        self._hear_out("the usb-host ended")
 
-    def control_broken(self, reason: str) -> None:
-        """Give up a usb-host that cannot be talked to any more."""
+    def give_up(self, reason: str) -> None:
+        """Hear no more of a usb-host that cannot be talked to, or has said its last."""
         self.ended(reason)
         if self._data is not None:
             self._data.close()
+
+    def _hear_out(self, reason: str) -> None:
+        """Have it over when the data socket ends, or after a while."""
+        self._refuse(DeviceLost(self._trouble or reason))
+        if self._last_words is None and self._listener is not None:
+            loop = asyncio.get_running_loop()
+            self._last_words = loop.call_later(LAST_WORDS_TIMEOUT_S, self.give_up, reason)
 
     def _refuse(self, error: UsbError) -> None:
         if not self._answered.is_set():

@@ -21,6 +21,7 @@ from kubectl_vmredir.protocol.control import FilterReject
 from kubectl_vmredir.protocol.packets import encode_packet
 from kubectl_vmredir.service.interface import Handover
 from kubectl_vmredir.service.ports import VmiGone, VmiSeen
+from kubectl_vmredir.service.usbhost import LAST_WORDS_TIMEOUT_S
 from tests.support.fake_cluster import running
 from tests.support.fake_usb import device
 from tests.support.scripted_dialer import ROUND_TRIP_S, Accept, DeadOnArrival, Silence
@@ -371,7 +372,7 @@ async def test_device_that_is_pulled_out_is_taken_from_the_vm_and_waited_for(
         case _:
             world.devices.hosts[0].model.disconnect()
             world.devices.hosts[0].flush()
-    await at_rest()
+    await after(LAST_WORDS_TIMEOUT_S)
 
     assert await world.state(bound) is S.WAITING_DEVICE
     assert not world.link.guest.attached

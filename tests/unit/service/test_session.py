@@ -26,7 +26,7 @@ from kubectl_vmredir.service.migration import VmiFacts
 from kubectl_vmredir.service.ports import UsbHostSockets
 from kubectl_vmredir.service.session import BATCH_BYTES, DeviceSession
 from kubectl_vmredir.service.sessions import DeviceSessions
-from kubectl_vmredir.service.usbhost import CONTROL_LINE_BYTES
+from kubectl_vmredir.service.usbhost import CONTROL_LINE_BYTES, LAST_WORDS_TIMEOUT_S
 from tests.support.fake_usb import FakeDevices, FakeUsbHost, device
 from tests.support.model_host import BULK_OUT
 from tests.support.scripted_dialer import FakeLink, ScriptedDialer, Silence
@@ -124,8 +124,31 @@ async def test_message_in_pieces_is_put_together(bench: Bench) -> None:
     bench.host.say_bytes(b'{"event": "lo')
     await at_rest()
     bench.host.say_bytes(b'st", "reason": "unplugged"}\n{"event": "lost"')
+    await after(LAST_WORDS_TIMEOUT_S)
+
+    assert bench.session.lost == "unplugged"
+
+
+async def test_what_a_usb_host_said_before_its_device_was_lost_still_reaches_the_guest(
+    bench: Bench,
+) -> None:
+    await bench.dial()
+    guest = bench.link.guest
+    assert guest is not None
+    guest.transfer(2, 1)
+    bench.link.flush()
+    await at_rest()
+    bench.host.model.complete(0)
+
+    bench.host.say(event="lost", reason="unplugged")
+    await at_rest()
+    bench.host.flush()
     await at_rest()
 
+    assert not guest.requests
+    assert bench.session.lost == ""
+    bench.host.end()
+    await at_rest()
     assert bench.session.lost == "unplugged"
 
 
