@@ -51,7 +51,9 @@ def test_what_is_no_handshake(line: bytes, instead: bytes) -> None:
     assert not Request.parse(HEAD.replace(line, instead)).is_handshake
 
 
-@pytest.mark.parametrize("head", [b"", b"GET /", b"GET / SPDY/3\r\nA: b", b"GET / HTTP/1.1\r\nbroken"])
+@pytest.mark.parametrize(
+    "head", [b"", b"GET /", b"GET / SPDY/3\r\nA: b", b"GET / HTTP/1.1\r\nbroken"]
+)
 def test_what_is_no_request(head: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - any of them
         Request.parse(head)
