@@ -8,7 +8,6 @@ When a minute is over a ctrl-c asks as well; the other signals end the command.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import sys
 import termios
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from kubectl_vmredir.cli.output import printable
+from kubectl_vmredir.cli.output import abandon, printable
 from kubectl_vmredir.errors import ExitCode
 from kubectl_vmredir.model import RedirectionState
 from kubectl_vmredir.service.interface import RedirectionChanged, StoryAdded
@@ -128,8 +127,10 @@ async def _asked_to_break(
         if not (risks := service.exit_risks()):
             return
         _explain(risks)
-        if _somebody_is_there() and await _confirmed():
-            return
+        if _somebody_is_there():
+            if await _confirmed():
+                return
+            _say("going on to wait")
         while not signals.empty():
             signals.get_nowait()
 
@@ -179,7 +180,9 @@ def _tell_trouble(trouble: Trouble) -> None:
 
 
 def _say(text: str, *, end: bool = True) -> None:
-    # Whoever read it may be gone: the terminal that hung up, the pipe that got the same ctrl-c.
-    # That is no reason to end what waits for the gate.
-    with contextlib.suppress(OSError):
+    try:
         click.echo(printable(text), err=True, nl=end)
+    except OSError:
+        # The terminal has hung up, or the same ctrl-c has ended what our messages are piped to.
+        # That is no reason to end what waits for the gate.
+        abandon(sys.stderr)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from kubectl_vmredir.cli.options import ClusterGroup
+from kubectl_vmredir.cli.output import abandon
 from kubectl_vmredir.errors import ExitCode, VmRedirError
 
 if TYPE_CHECKING:
@@ -76,6 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except BrokenPipeError:
         # The reader of our output has gone, as in `... | head`; nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        abandon(sys.stdout)
         return ExitCode.OK
     return status if isinstance(status, int) else ExitCode.OK

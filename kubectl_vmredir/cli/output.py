@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TextIO, TypeVar
 
 import click
 
@@ -97,3 +98,9 @@ def printable(text: str) -> str:
     return "".join(
         char if unicodedata.category(char)[0] != "C" else repr(char)[1:-1] for char in text
     )
+
+
+def abandon(stream: TextIO) -> None:
+    """Have all that is written to stdout or stderr go nowhere: whoever read it is gone."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())

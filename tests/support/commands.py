@@ -52,6 +52,16 @@ class Cli:
     environment: Mapping[str, str]
     user: int | None = None
 
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """All variables of its environment."""
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "PYTHONPATH": str(_ROOT),
+            **self.environment,
+        }
+
     async def __call__(self, *arguments: str) -> Done:
         """Run to the end."""
         async with self.start(*arguments) as running:
@@ -60,12 +70,6 @@ class Cli:
     @asynccontextmanager
     async def start(self, *arguments: str) -> AsyncIterator[Running]:
         """Start, and kill it at the end if it still runs."""
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.home),
-            "PYTHONPATH": str(_ROOT),
-            **self.environment,
-        }
         program = ["-m", "kubectl_vmredir"]
         if self.user is not None:
             program = ["-c", _AS_ANOTHER_USER, str(self.user)]
@@ -76,7 +80,7 @@ class Cli:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=environment,
+            env=self.variables,
             cwd=self.home,
         )
         try:

@@ -1,10 +1,12 @@
 """Programs that redirect keyboards to VMs of a lab, and what the lab sees of it.
 
-The service is the real one, with its real adapter, over real sockets; only time is virtual.
+The service is the real one, with its real adapter, over real sockets. Where something is waited for
+until it is so, time is virtual.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -30,6 +32,7 @@ from tests.support.virtual_clock import until
 RETRY_S = 0.2
 
 _NODES = "kubectl_vmredir.lab.nodes.streams"
+_LIMIT_S = 30.0
 _numbers = itertools.count(1)
 
 
@@ -78,6 +81,20 @@ class Desk:
     lab: Lab
     ref: VmiRef
     _said: list[str] = field(default_factory=list)
+    _heard: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hear(self, line: str) -> None:
+        """Take in what a node said."""
+        self._said.append(line)
+        self._heard.set()
+
+    async def streams(self, *changes: str) -> None:
+        """Wait until so much was said of its USB streams: ``0 taken``, for instance."""
+        wanted = [f"slot {change.replace(' ', ' is ')}" for change in changes]
+        async with asyncio.timeout(_LIMIT_S):
+            while [line.rpartition(": ")[2] for line in self.traces.slots] != wanted:
+                self._heard.clear()
+                await self._heard.wait()
 
     async def has(self, *serials: str) -> None:
         """Wait until its guest has these devices, and no others."""
@@ -107,15 +124,20 @@ class Desk:
         return Traces(uid, tuple(line for line in self._said if uid in line), tuple(kernel))
 
 
+class _ToDesk(logging.Handler):
+    """Hands on what virt-handlers log."""
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(logging.INFO)
+        self._desk = desk
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._desk.hear(record.getMessage())
+
+
 @contextmanager
-def _listening(said: list[str]) -> Iterator[None]:
-    """Keep what virt-handlers log."""
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
-
-    logger, handler = logging.getLogger(_NODES), Keep(logging.INFO)
+def _listening(desk: Desk) -> Iterator[None]:
+    logger, handler = logging.getLogger(_NODES), _ToDesk(desk)
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -130,7 +152,7 @@ def _listening(said: list[str]) -> Iterator[None]:
 async def a_desk(lab: Lab, name: str) -> AsyncIterator[Desk]:
     """Give a VM that runs, with slots ``a`` to ``d``."""
     desk = Desk(lab, VmiRef("demo", f"{name}-{next(_numbers)}"))
-    with _listening(desk._said):
+    with _listening(desk):
         await lab.create_vm(desk.ref, slots=("a", "b", "c", "d"))
         await lab.wait_running(desk.ref)
         yield desk

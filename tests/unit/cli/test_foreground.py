@@ -299,5 +299,4 @@ async def test_messages_that_nobody_can_read_any_more_end_nothing(
         migration.fail()
         await at_rest()
         assert command.status == 129
-    with pytest.raises(BrokenPipeError):
-        stderr.close()
+    stderr.close()
