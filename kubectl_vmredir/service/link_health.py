@@ -100,6 +100,7 @@ class LinkHealth:
 
 def is_restless(session: DeviceSession, now: float) -> bool:
     """Return whether the usb-host does not get done with what a former guest left."""
-    if session.settled or session.last_end is None:
+    # After a rejection it has only just begun, and the end of that link is still to come.
+    if session.settled or session.last_end is None or session.rejected:
         return False
     return now >= session.last_end.at + SETTLE_TIMEOUT_S

@@ -20,6 +20,7 @@ from kubectl_vmredir.protocol.constants import ALL_CAPS, Cap
 from kubectl_vmredir.protocol.control import FilterReject
 from kubectl_vmredir.protocol.packets import encode_packet
 from kubectl_vmredir.service.interface import Handover
+from kubectl_vmredir.service.link_health import SETTLE_TIMEOUT_S
 from kubectl_vmredir.service.ports import VmiGone, VmiSeen
 from kubectl_vmredir.service.usbhost import LAST_WORDS_TIMEOUT_S
 from tests.support.fake_cluster import running
@@ -167,8 +168,12 @@ async def test_slot_that_stays_silent_is_closed_and_dialed_again(world: World) -
     assert await world.state(bound) is S.CONNECTED
 
 
-async def test_qemu_that_refuses_the_device_blocks(world: World) -> None:
+@pytest.mark.parametrize("links_before", [0, 1])
+async def test_qemu_that_refuses_the_device_blocks(world: World, links_before: int) -> None:
     bound = await world.bind()
+    for _ in range(links_before):
+        world.link.end()
+        await after(SETTLE_TIMEOUT_S + 1)
     guest = world.link.guest
     assert guest is not None
 
@@ -178,6 +183,7 @@ async def test_qemu_that_refuses_the_device_blocks(world: World) -> None:
     assert await world.state(bound) is S.BLOCKED
     assert (await world.status(bound)).reason == "the VM's QEMU refuses the device"
     assert not world.link.open
+    assert len(world.devices.hosts) == 1
 
 
 # -- loss of the link -------------------------------------------------------------------------
