@@ -147,6 +147,8 @@ class LinkKeeper:
         if session.rejected:
             session.rejected = False
             raise RemoteProtocolError("the VM's QEMU refuses the device")
+        if (trouble := self._around.watcher.trouble(self._wish.vmi)) is not None:
+            raise trouble
         now = self._loop.time()
         slot, vmi = self._wish.slot_index, facts.vmi
         # Those with a higher slot let us go first from now on, also while we may not dial yet.

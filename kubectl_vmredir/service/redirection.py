@@ -15,7 +15,10 @@ from kubectl_vmredir.errors import (
     ClusterError,
     DeviceAmbiguous,
     ExitCode,
+    Forbidden,
     IdentityChanged,
+    KubeconfigError,
+    LoginRequired,
     UsbError,
     VmRedirError,
 )
@@ -43,6 +46,12 @@ if TYPE_CHECKING:
 CRASH_HINT: Final = (
     "The link is left as it is. Bind the device again to go on, or unbind it; and please report it."
 )
+
+BLOCKED_RETRY_S: Final = 120.0
+"""How long a redirection that is blocked waits before it looks whether it still would be."""
+
+_CURED_ELSEWHERE: Final = (Forbidden, KubeconfigError, LoginRequired)
+"""Nobody tells us when a person has acted; and a credential plugin fails without a network, too."""
 
 ROUND_TRIP_TO: Final = "virt-handler"
 """Which hop answers the pings of the api route."""
@@ -202,7 +211,14 @@ class Redirection:
     # -- the device -------------------------------------------------------------------------
 
     async def _bind_allowed(self) -> None:
+        """Return when the gate allows to bind.
+
+        Raises:
+            ClusterError: If a person must act before it can.
+        """
         while (wait := self._ask(Act.BIND)) is not None:
+            if (trouble := self._around.watcher.trouble(self.wish.vmi)) is not None:
+                raise trouble
             self.story.enter(RedirectionState.HOLDING, f"waiting for {wait.reason}")
             await self.bell.wait(wait.until)
 
@@ -252,12 +268,15 @@ class Redirection:
         """Wait until somebody has acted, and is seen to have.
 
         Seen, for trouble with the cluster, is that its watch comes back, or that the user is
-        again who bound: log in again, and the device comes back by itself.
+        again who bound: log in again, and the device comes back by itself. What a person cures
+        where we do not see it is tried again every now and then.
         """
         self._keeper.stand_back()
         self.story.enter(RedirectionState.BLOCKED, str(error), trouble=Trouble.of(error))
         restorations = self._around.watcher.restorations(self.wish.vmi)
-        while not self._try_again:
+        loop = asyncio.get_running_loop()
+        retry_at = loop.time() + BLOCKED_RETRY_S if isinstance(error, _CURED_ELSEWHERE) else None
+        while not self._try_again and (retry_at is None or loop.time() < retry_at):
             if isinstance(error, IdentityChanged):
                 acted = self._stranger() is None
             else:
@@ -265,7 +284,7 @@ class Redirection:
                 acted = restored and isinstance(error, ClusterError)
             if acted:
                 break
-            await self.bell.wait()
+            await self.bell.wait(retry_at)
         self._try_again = False
         self._keeper.start_afresh()
 

@@ -33,6 +33,7 @@ class _Watch:
         self.tracker = MigrationTracker()
         self.bells: list[Bell] = []
         self.restored = 0
+        self.trouble: ClusterError | None = None
         self.task: asyncio.Task[None] | None = None
 
 
@@ -72,6 +73,11 @@ class ClusterWatcher:
         """Return how often the watch of a VMI has come (back)."""
         watch = self._watches.get(ref)
         return watch.restored if watch is not None else 0
+
+    def trouble(self, ref: VmiRef) -> ClusterError | None:
+        """Return why a VMI cannot be watched until a person acts; None if that is not so."""
+        watch = self._watches.get(ref)
+        return watch.trouble if watch is not None else None
 
     @contextlib.contextmanager
     def follow(self, ref: VmiRef, bell: Bell) -> Iterator[None]:
@@ -133,6 +139,7 @@ class ClusterWatcher:
                 cause = StreamLost("the watch ended")
             except ClusterError as error:
                 cause = error
+                watch.trouble = None if error.retryable else error
             self._take(ref, watch, WatchLost(cause))
             if watch.restored > restored:
                 delays = self._backoff()
@@ -142,7 +149,9 @@ class ClusterWatcher:
 
     def _take(self, ref: VmiRef, watch: _Watch, event: ClusterEvent) -> None:
         now = asyncio.get_running_loop().time()
-        watch.restored += isinstance(event, WatchRestored)
+        if isinstance(event, WatchRestored):
+            watch.restored += 1
+            watch.trouble = None
         touched = watch.tracker.handle(event, now)
         if ref in touched or isinstance(event, WatchLost | WatchRestored):
             for bell in watch.bells:

@@ -22,6 +22,7 @@ from kubectl_vmredir.protocol.packets import encode_packet
 from kubectl_vmredir.service.interface import Handover
 from kubectl_vmredir.service.link_health import SETTLE_TIMEOUT_S
 from kubectl_vmredir.service.ports import VmiGone, VmiSeen
+from kubectl_vmredir.service.redirection import BLOCKED_RETRY_S
 from kubectl_vmredir.service.usbhost import LAST_WORDS_TIMEOUT_S
 from tests.support.fake_cluster import running
 from tests.support.fake_usb import device
@@ -237,7 +238,8 @@ async def test_blocked_by_the_cluster_goes_on_when_the_watch_is_back(world: Worl
     world.cluster.break_watch(LoginRequired("expired"))
     world.link.end()
     await after(10)
-    assert await world.state(bound) is S.HOLDING  # nothing is dialed without news
+    assert await world.state(bound) is S.BLOCKED
+    assert len(world.dialer.attempts) == 1  # nothing is dialed without news
 
     world.cluster.reachable = True
     world.cluster.break_watch(LoginRequired("expired"))
@@ -245,6 +247,52 @@ async def test_blocked_by_the_cluster_goes_on_when_the_watch_is_back(world: Worl
     assert await world.state(bound) is S.BLOCKED
 
     world.cluster.break_watch(LoginRequired("expired"))
+    await after(2)
+    assert await world.state(bound) is S.CONNECTED
+
+
+@pytest.mark.parametrize("error", [Forbidden("no"), LoginRequired("the plugin failed")])
+async def test_blocked_by_what_is_cured_elsewhere_is_tried_again_now_and_then(
+    world: World, error: VmRedirError
+) -> None:
+    bound = await world.bind()
+    world.dialer.script += [error, error]
+    world.link.end()
+    await after(BLOCKED_RETRY_S)
+    assert await world.state(bound) is S.BLOCKED
+    assert len(world.dialer.attempts) == 2
+
+    await after(2 * BLOCKED_RETRY_S)
+
+    assert await world.state(bound) is S.CONNECTED
+    assert len(world.dialer.attempts) == 4
+
+
+async def test_blocked_by_what_a_person_must_tell_is_not_tried_again(world: World) -> None:
+    bound = await world.bind()
+    guest = world.link.guest
+    assert guest is not None
+    world.link.deliver(encode_packet(FilterReject(), packet_id=0, caps=guest.caps))
+
+    await after(10 * BLOCKED_RETRY_S)
+
+    assert await world.state(bound) is S.BLOCKED
+    assert len(world.dialer.attempts) == 1
+
+
+async def test_user_who_may_not_watch_the_vm_is_told_so(world: World) -> None:
+    world.cluster.reachable = False
+    bound = await world.bind()
+
+    world.cluster.break_watch(Forbidden("no list", hint="Ask."))
+    await at_rest()
+
+    status = await world.status(bound)
+    assert status.state is S.BLOCKED
+    assert status.trouble is not None
+    assert (status.trouble.hint, status.trouble.exit_code) == ("Ask.", 4)
+    assert world.dialer.attempts == []
+    world.cluster.reachable = True
     await after(2)
     assert await world.state(bound) is S.CONNECTED
 
