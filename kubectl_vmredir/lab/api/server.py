@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _LOOPBACK: Final = "127.0.0.1"
 _SAVE_INTERVAL_S: Final = 0.2
 """At most so often is the state written to its file."""
+_SAVE_SHARE: Final = 0.05
+"""At most so much of the time goes into that."""
 
 _TLS_SHUTDOWN_S: Final = 1.0
 """How long a client may take to answer a close_notify."""
@@ -235,11 +237,13 @@ class ApiServer:
             installation.populate(self.store, self.pki)
 
     async def _keep_saved(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            changed = self.store.changed
+            changed, begun_at = self.store.changed, loop.time()
             await asyncio.to_thread(self._write_state, json.dumps(self.store.dump()))
+            took_s = loop.time() - begun_at
             await changed.wait()
-            await asyncio.sleep(_SAVE_INTERVAL_S)
+            await asyncio.sleep(max(_SAVE_INTERVAL_S, took_s / _SAVE_SHARE))
 
     def _save(self) -> None:
         self._write_state(json.dumps(self.store.dump()))
