@@ -1,4 +1,8 @@
-"""What happens to the machine, and what it wants done: its whole interface in dataclasses."""
+"""What happens to the machine, and what it wants done: its whole interface in dataclasses.
+
+Nobody may change one. Those four that carry bytes are not frozen all the same: that would
+double the time to make one, and they are made for every chunk.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ if TYPE_CHECKING:
 # -- events ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HostBytes:
     """The usb-host sent bytes, at least one."""
 
@@ -19,7 +23,7 @@ class HostBytes:
     """Valid during the call and until the effects are carried out; not kept."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class GuestBytes:
     """The guest sent bytes on the link, at least one."""
 
@@ -70,14 +74,14 @@ class DetachRequested:
 # -- effects --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SendToGuest:
     """Write this to the link."""
 
     data: memoryview | bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SendToHost:
     """Write this to the usb-host."""
 

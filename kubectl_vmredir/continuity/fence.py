@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kubectl_vmredir.continuity.ledger import STATUS_OF
 from kubectl_vmredir.protocol.control import CancelDataPacket, GetConfiguration
 from kubectl_vmredir.protocol.packets import encode_packet
-from kubectl_vmredir.protocol.spans import HEAD_SIZE, Span
+from kubectl_vmredir.protocol.spans import HEAD_SIZE, Span, use
 
 if TYPE_CHECKING:
     from kubectl_vmredir.continuity.device import Device
@@ -49,7 +49,8 @@ class Fence:
             commands.append(encode_packet(packet, packet_id=0, caps=caps))
             if packet.type in STATUS_OF:
                 body = packet.encode(caps)
-                own = Span(packet.type, 0, len(body), 0, 0, body[:HEAD_SIZE], body)
+                code = use(packet.type, 0)
+                own = Span(packet.type, 0, len(body), 0, 0, code, 0, body[:HEAD_SIZE], body)
                 self._request = self._ledger.enter(own)
         self._up = True
         return b"".join(commands)

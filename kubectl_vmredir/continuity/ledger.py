@@ -21,7 +21,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.errors import RemoteProtocolError
-from kubectl_vmredir.protocol.constants import INPUT, PacketType
+from kubectl_vmredir.protocol.constants import PacketType
+from kubectl_vmredir.protocol.spans import use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,7 +39,6 @@ _BULK_32BITS_SIZE: Final = 10
 """Size of a usb_redir_bulk_packet_header that has length_high."""
 
 _BULK: Final = PacketType.BULK_PACKET
-_CONTROL: Final = PacketType.CONTROL_PACKET
 
 STATUS_OF: Final[Mapping[PacketType, PacketType]] = MappingProxyType(
     {
@@ -59,14 +59,12 @@ class Request:
     """A request in flight.
 
     Attributes:
-        span: What was sent; its ``head`` says the rest. Only that is kept, no payload.
-        size: Bytes it stands for: what an input asks for, what an output brings.
+        span: What was sent. Only that is kept, no payload.
         number: Counts the requests.
         cancelled: Whether the guest has cancelled it; an answer comes all the same.
     """
 
     span: Span
-    size: int
     number: int
     cancelled: bool = False
 
@@ -112,18 +110,15 @@ class Ledger:
         Args:
             span: A data packet that gets an answer, or one of the commands that always do.
         """
-        if span.body is None:
-            key, size = span.type << 8 | span.head[0], _size(span)
-        else:
-            key, size = STATUS_OF[span.type] << 8, 0
+        key = span.use if span.body is None else use(STATUS_OF[span.type], 0)
         self._entered += 1
-        request = Request(span, size, self._entered)
+        request = Request(span, self._entered)
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = deque()
         lane.append(request)
         self._open += 1
-        self._bytes += size
+        self._bytes += span.size
         return request
 
     def cancel(self, packet_id: int) -> None:
@@ -152,7 +147,7 @@ class Ledger:
         Raises:
             RemoteProtocolError: If it is not its turn, or it brings more than was asked for.
         """
-        lane = self._lanes.get(span.type << 8 | (span.head[0] if span.body is None else 0))
+        lane = self._lanes.get(span.use)
         if not lane:
             return None
         request = lane[0]
@@ -166,8 +161,9 @@ class Ledger:
             _check_turn(lane, request)
             lane.remove(request)
         self._open -= 1
-        self._bytes -= request.size
-        if span.body is None and span.length - request.span.length > request.size:
+        asked = request.span
+        self._bytes -= asked.size
+        if span.body is None and span.length - asked.length > asked.size:
             raise RemoteProtocolError(f"{span.type.label} with more data than was asked for")
         return request
 
@@ -178,17 +174,6 @@ class Ledger:
         """Forget all requests: nobody is left to answer them."""
         self._lanes.clear()
         self._open = self._bytes = 0
-
-
-def _size(span: Span) -> int:
-    head = span.head
-    if not head[0] & INPUT:
-        return span.length
-    # What is asked for comes without data: the head is the type-specific header.
-    if span.type is _CONTROL:
-        return head[8] | head[9] << 8
-    low = head[2] | head[3] << 8
-    return low if len(head) < _BULK_32BITS_SIZE else low | head[8] << 16 | head[9] << 24
 
 
 def _check_turn(lane: deque[Request], request: Request) -> None:

@@ -541,4 +541,4 @@ class ContinuityMachine:
 
 def _is_stream(span: Span) -> bool:
     """Return whether this data packet comes unasked."""
-    return span.type > _BULK and (span.type is not _INTERRUPT or bool(span.head[0] & INPUT))
+    return span.type > _BULK and (span.type is not _INTERRUPT or bool(span.use & INPUT))

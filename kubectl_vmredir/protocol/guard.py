@@ -39,7 +39,7 @@ from kubectl_vmredir.protocol.control import (
 )
 from kubectl_vmredir.protocol.description import EpInfo
 from kubectl_vmredir.protocol.packets import decode_body
-from kubectl_vmredir.protocol.spans import Span, SpanTracker
+from kubectl_vmredir.protocol.spans import Span, SpanTracker, use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -140,9 +140,8 @@ class HostGuard:
     def _check_stream(self, span: Span) -> None:
         # Answers are left to the ledger: after a change of configuration they may still come
         # from an endpoint that is no longer there.
-        address = span.head[8 if span.type is _BUFFERED_BULK else 0]
-        if address & INPUT and use(span.type, address) not in self._streams:
-            raise RemoteProtocolError(f"{span.type.label} from endpoint {address:#04x}")
+        if span.use & INPUT and span.use not in self._streams:
+            raise RemoteProtocolError(f"{span.type.label} from endpoint {span.use & 0xFF:#04x}")
 
 
 class GuestGuard:
@@ -181,10 +180,9 @@ class GuestGuard:
             if span.body is not None:
                 self._check_command(span, span.body)
                 continue
-            head = span.head
-            if span.type << 8 | head[0] not in requests:
-                raise _no_use(span.type, head[0])
-            if span.type is _CONTROL and (head[0] ^ head[2]) & INPUT:
+            if span.use not in requests:
+                raise _no_use(span.type, span.use & 0xFF)
+            if span.type is _CONTROL and (span.use ^ span.head[2]) & INPUT:
                 # The usb-host would send the device memory that nobody has filled.
                 raise RemoteProtocolError("control_packet of two directions")
         return spans
@@ -209,11 +207,6 @@ class GuestGuard:
         for address in addresses:
             if use(span.type, address) not in self._host.requests:
                 raise _no_use(span.type, address)
-
-
-def use(packet_type: PacketType, address: int) -> int:
-    """Return one number for a packet type and an endpoint: quick to look up in a set."""
-    return packet_type << 8 | address
 
 
 def _uses(ep_info: EpInfo, table: Mapping[TransferType, _Uses]) -> Iterator[int]:

@@ -63,7 +63,7 @@ class Parser:
         while self._spans and self._spans[0].end <= self._tracker.offset:
             span = self._spans.popleft()
             end = span.end
-            body = self._buffer[span.offset + span.header_size - start : end - start]
+            body = self._buffer[end - span.length - start : end - start]
             header = Header(span.type, span.length, span.id)
             caps = self._tracker.caps or NO_CAPS
             packets.append((header, decode_body(span.type, bytes(body), caps)))

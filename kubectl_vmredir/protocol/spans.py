@@ -46,8 +46,11 @@ class Span:
         type: Packet type.
         id: Packet id.
         length: Size of the body, in bytes.
-        header_size: Size of the header, in bytes.
         offset: Where its header starts, in bytes from the start of the stream.
+        end: Where the next packet starts.
+        use: Type and endpoint of a data packet, see :func:`use`; type of a control packet.
+        size: The length in the type-specific header of a data packet, in bytes: how much it
+            brings, or asks for, or says was taken; 0 for a control packet.
         head: First bytes of the body, :data:`HEAD_SIZE` at most.
         body: The whole body of a control packet; None for a data packet.
     """
@@ -55,15 +58,12 @@ class Span:
     type: PacketType
     id: int
     length: int
-    header_size: int
     offset: int
+    end: int
+    use: int
+    size: int
     head: bytes
     body: bytes | None
-
-    @property
-    def end(self) -> int:
-        """Where the next packet starts."""
-        return self.offset + self.header_size + self.length
 
     @property
     def endpoint(self) -> int | None:
@@ -91,10 +91,12 @@ class SpanTracker:
 
     def __init__(self, sender: Side, *, own_caps: Cap | None = None) -> None:
         self._sender = sender
+        self._input_carries = sender is Side.HOST  # or else output does
         self._own_caps = own_caps
         self._sender_caps: Cap | None = None
         self._caps: Cap | None = None
         self._start = _START_32
+        self._header_size = _START_32.size - HEAD_SIZE
         self._rows: dict[int, _Row] = {}
         self._partial = bytearray()  # the start of a packet, until its span can be made
         self._last_offset = 0  # of the last span
@@ -140,21 +142,18 @@ class SpanTracker:
         """
         if self._fault is not None:
             raise RemoteProtocolError(self._fault)
-        try:
-            return self._scan(chunk)
-        except RemoteProtocolError as error:
-            self._fault = str(error)
-            raise
-
-    def _scan(self, chunk: bytes | memoryview) -> list[Span]:
         spans: list[Span] = []
         size = len(chunk)
         position = self._skip
-        while position < size:
-            if not self._partial:
-                position = self._skim(chunk, position, spans)
-            if position < size:
-                position = self._assemble(chunk, position, spans)
+        try:
+            while position < size:
+                if not self._partial:
+                    position = self._skim(chunk, position, spans)
+                if position < size:
+                    position = self._assemble(chunk, position, spans)
+        except RemoteProtocolError as error:
+            self._fault = str(error)
+            raise
         if spans:
             self._last_offset = spans[-1].offset
         self._skip = position - size
@@ -168,35 +167,33 @@ class SpanTracker:
         The checks of :func:`transfer_fault` are written out here: calls would cost as much
         as all the rest.
         """
-        start = self._start
-        header_size = start.size - HEAD_SIZE
-        last = len(chunk) - start.size
-        offset = self._offset
-        input_carries = self._sender is Side.HOST
-        unpack_from, read_fields, find_row = start.unpack_from, _FIELDS.unpack, self._rows.get
+        start, rows, offset = self._start, self._rows, self._offset
+        header_size, input_carries = self._header_size, self._input_carries
+        last = len(chunk) - header_size - HEAD_SIZE
         while position <= last:
-            raw_type, length, packet_id, head = unpack_from(chunk, position)
-            if (row := find_row(raw_type)) is None:
+            raw_type, length, packet_id, head = start.unpack_from(chunk, position)
+            if (row := rows.get(raw_type)) is None:
                 return position
             packet_type, inner_size, low_weight, high_weight, max_tail, two_way = row
-            endpoint, low, high = read_fields(head)
-            wanted = low * low_weight + high * high_weight
+            endpoint, low, high = _FIELDS.unpack(head)
+            size = low * low_weight + high * high_weight
             carries = (endpoint >= INPUT) is input_carries
             tail = length - inner_size
-            if wanted > max_tail or (tail != wanted if carries else tail or not two_way):
+            if size > max_tail or (tail != size if carries else tail or not two_way):
                 return position
             if length < HEAD_SIZE:
                 head = head[:length]
-            spans.append(
-                Span(packet_type, packet_id, length, header_size, offset + position, head, None)
-            )
+            begin = offset + position
             position += header_size + length
+            end = offset + position
+            used = raw_type << 8 | endpoint
+            spans.append(Span(packet_type, packet_id, length, begin, end, used, size, head, None))
         return position
 
     def _assemble(self, chunk: bytes | memoryview, position: int, spans: list[Span]) -> int:
         """Collect one packet which is a control packet, or lies across chunks."""
         offset = self._offset + position - len(self._partial)
-        header_size = self._start.size - HEAD_SIZE
+        header_size = self._header_size
         position = self._collect(chunk, position, header_size)
         if len(self._partial) < header_size:
             return position
@@ -212,8 +209,9 @@ class SpanTracker:
             return position
         body = bytes(self._partial[header_size:])
         self._partial.clear()
+        endpoint = size = 0
         if header.type.is_data:
-            self._check_transfer(header, body, caps)
+            endpoint, size = self._check_transfer(header, body, caps)
         else:
             packet = decode_body(header.type, body, caps)
             if isinstance(packet, Hello):
@@ -224,8 +222,10 @@ class SpanTracker:
                 header.type,
                 header.id,
                 header.length,
-                header_size,
                 offset,
+                offset + header_size + header.length,
+                use(header.type, endpoint),
+                size,
                 body[:HEAD_SIZE],
                 None if header.type.is_data else body,
             )
@@ -248,7 +248,8 @@ class SpanTracker:
         elif self._caps is None:
             raise RemoteProtocolError(f"{packet_type.label} before it had a hello from us")
 
-    def _check_transfer(self, header: Header, head: bytes, caps: Cap) -> None:
+    def _check_transfer(self, header: Header, head: bytes, caps: Cap) -> tuple[int, int]:
+        """Check a data packet, and return its endpoint and the length of its transfer."""
         endpoint, length = read_transfer(header.type, head, caps)
         fault = transfer_fault(
             header.type,
@@ -259,6 +260,7 @@ class SpanTracker:
         )
         if fault is not None:
             raise RemoteProtocolError(fault)
+        return endpoint, length
 
     def _agree(self) -> None:
         """Choose the layouts once both hellos are known."""
@@ -267,7 +269,13 @@ class SpanTracker:
         self._caps = agree(self._own_caps, self._sender_caps)
         if Cap.IDS_64BITS in self._caps:
             self._start = _START_64
+        self._header_size = self._start.size - HEAD_SIZE
         self._rows = _rows(self._sender, self._caps)
+
+
+def use(packet_type: PacketType, address: int) -> int:
+    """Return one number for a packet type and an endpoint: quick to look up."""
+    return packet_type << 8 | address
 
 
 _Row = tuple[PacketType, int, int, int, int, bool]

@@ -82,7 +82,7 @@ def test_an_id_that_is_used_again_stands_for_the_older_request_first() -> None:
 
     assert answered(ledger, 7, BulkPacket(0x81, Status.CANCELLED, 0))
     (left,) = ledger
-    assert left.size == 13
+    assert left.span.size == 13
     assert not left.cancelled
 
 

@@ -21,7 +21,7 @@ from kubectl_vmredir.protocol.control import (
     DeviceDisconnectAck,
     Reset,
 )
-from kubectl_vmredir.protocol.data import BulkPacket, InterruptPacket
+from kubectl_vmredir.protocol.data import BulkPacket, DataPacket, InterruptPacket
 from kubectl_vmredir.protocol.description import Endpoint, EpInfo, Hello
 from kubectl_vmredir.protocol.layout import MAX_BULK_SIZE, senders
 from kubectl_vmredir.protocol.packets import Packet, encode_packet
@@ -56,8 +56,10 @@ def expected_spans(stream: strategies.Stream) -> list[Span]:
                 packet.type,
                 packet_id,
                 len(body),
-                header_size,
                 offset,
+                offset + len(data),
+                packet.type << 8 | (packet.endpoint if isinstance(packet, DataPacket) else 0),
+                packet.length if isinstance(packet, DataPacket) else 0,
                 body[:10],
                 None if packet.type.is_data else body,
             )
@@ -169,8 +171,8 @@ def test_ids_stay_narrow_until_hello_is_read_and_when_one_side_has_no_wide_ones(
 
     hello, span = tracker.feed(HELLO + reset)
 
-    assert (hello.header_size, hello.length) == (12, 68)
-    assert (span.header_size, span.id) == (12, 0x0102_0304)
+    assert (hello.end, hello.length) == (80, 68)
+    assert (span.end - span.offset, span.id) == (12, 0x0102_0304)
 
 
 def test_own_caps_may_be_told_after_the_hello_of_the_peer() -> None:
