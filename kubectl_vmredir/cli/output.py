@@ -55,6 +55,8 @@ class Listing(Generic[Item]):
     def print(self, items: Sequence[Item], output: str | None, *, headers: bool = True) -> None:
         """Print the items in the format asked for."""
         match output:
+            case "name":
+                self._print_names(items)
             case "json" | "yaml":
                 document(
                     {
@@ -64,22 +66,63 @@ class Listing(Generic[Item]):
                     },
                     output,
                 )
-            case "name":
-                for item in items:
-                    click.echo(printable(self.name(item)))
             case _ if not items:
                 click.echo(self.empty, err=True)
             case _:
-                self._table(items, wide=output == "wide", headers=headers)
+                self.follow(output, headers=headers)(items)
 
-    def _table(self, items: Sequence[Item], *, wide: bool, headers: bool) -> None:
-        columns = [column for column in self.columns if wide or not column.wide]
-        rows = [[printable(column.text(item)) or "<none>" for column in columns] for item in items]
-        if headers:
-            rows.insert(0, [column.title for column in columns])
-        widths = [max(map(len, cells)) + _GAP for cells in zip(*rows, strict=True)]
+    def follow(
+        self, output: str | None, *, headers: bool = True
+    ) -> Callable[[Sequence[Item]], None]:
+        """Return what prints items as they come, each by itself: JSON is one object a line."""
+        match output:
+            case "json":
+                return self._print_json
+            case "yaml":
+                return self._print_yaml
+            case "name":
+                return self._print_names
+            case _:
+                columns = [column for column in self.columns if output == "wide" or not column.wide]
+                return _Table(columns, headers=headers).print
+
+    def _print_names(self, items: Sequence[Item]) -> None:
+        for item in items:
+            click.echo(printable(self.name(item)))
+
+    @staticmethod
+    def _print_json(items: Sequence[Item]) -> None:
+        for item in items:
+            click.echo(json.dumps(to_json(item), ensure_ascii=False))
+
+    @staticmethod
+    def _print_yaml(items: Sequence[Item]) -> None:
+        for item in items:
+            click.echo("---")
+            document(to_json(item), "yaml")
+
+
+class _Table(Generic[Item]):
+    """Prints rows as they come, as far as may be below each other."""
+
+    def __init__(self, columns: Sequence[Column[Item]], *, headers: bool) -> None:
+        self._columns = columns
+        self._titles = [[column.title for column in columns]] if headers else []
+        self._widths = [0] * len(columns)
+
+    def print(self, items: Sequence[Item]) -> None:
+        """Print rows, the first ones below the titles."""
+        rows = [
+            [printable(column.text(item)) or "<none>" for column in self._columns] for item in items
+        ]
+        if rows:
+            rows, self._titles = [*self._titles, *rows], []
         for row in rows:
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            self._widths = [
+                max(width, len(cell) + _GAP) for width, cell in zip(self._widths, row, strict=True)
+            ]
+        for row in rows:
+            cells = (cell.ljust(width) for cell, width in zip(row, self._widths, strict=True))
             click.echo("".join(cells).rstrip())
 
 

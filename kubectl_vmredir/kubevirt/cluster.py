@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +12,7 @@ from kubectl_vmredir.k8s.status import StatusError
 from kubectl_vmredir.kubevirt import paths
 from kubectl_vmredir.kubevirt.refusals import explained
 from kubectl_vmredir.kubevirt.vmi import SLOTS_ANNOTATION, vmi_view, vmim_view
-from kubectl_vmredir.kubevirt.watching import Watch
+from kubectl_vmredir.kubevirt.watching import Kind, Watch
 from kubectl_vmredir.model import Identity
 
 if TYPE_CHECKING:
@@ -55,8 +56,7 @@ class KubevirtCluster:
         except Forbidden as error:
             if namespace is not None:
                 raise
-            logger.warning("%s; showing namespace %s only", error, self.default_namespace)
-            return await self.vmis(self.default_namespace, selector)
+            return await self.vmis(self._narrowed(error), selector)
         except StatusError as error:
             raise explained(error) from error
         return [self._view(item) for item in listed.items]
@@ -74,7 +74,27 @@ class KubevirtCluster:
         self, namespace: str, vmi: str | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[ClusterEvent]]:
         """See :meth:`~kubectl_vmredir.service.ports.Cluster.watch`."""
-        return Watch(self._client, namespace, vmi)
+        only = {"fieldSelector": f"metadata.name={vmi}"} if vmi else {}
+        return Watch(
+            self._client,
+            {Kind.VMI: (paths.vmis(namespace), only), Kind.VMIM: (paths.vmims(namespace), {})},
+        )
+
+    @asynccontextmanager
+    async def watch_vmis(
+        self, namespace: str | None, selector: str = ""
+    ) -> AsyncIterator[AsyncIterator[ClusterEvent]]:
+        """See :meth:`~kubectl_vmredir.service.ports.Cluster.watch_vmis`."""
+        if namespace is None:
+            try:
+                await self._client.get(paths.vmis(None), {"limit": 1})
+            except Forbidden as error:
+                namespace = self._narrowed(error)
+            except StatusError as error:
+                raise explained(error) from error
+        params = {"labelSelector": selector} if selector else {}
+        async with Watch(self._client, {Kind.VMI: (paths.vmis(namespace), params)}) as events:
+            yield events
 
     async def migrate(self, ref: VmiRef) -> VmimView:
         """See :meth:`~kubectl_vmredir.service.ports.Cluster.migrate`."""
@@ -120,6 +140,11 @@ class KubevirtCluster:
                 "VM %s: %s is ignored: %s", view.ref, SLOTS_ANNOTATION, view.slots_problem
             )
         return view
+
+    def _narrowed(self, error: Forbidden) -> str:
+        """Return the namespace to show instead of all, which is not allowed; and say so."""
+        logger.warning("%s; showing namespace %s only", error, self.default_namespace)
+        return self.default_namespace
 
     def _unreviewed(self) -> Identity:
         config = self._client.config

@@ -1,4 +1,4 @@
-"""One stream of events from two watches: of VMIs, and of their migrations."""
+"""One stream of events from the watches of VMIs and of their migrations, or from one of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, assert_never
 from kubectl_vmredir.errors import ClusterError
 from kubectl_vmredir.k8s.objects import EventType
 from kubectl_vmredir.k8s.status import StatusError
-from kubectl_vmredir.kubevirt import paths
 from kubectl_vmredir.kubevirt.refusals import explained
 from kubectl_vmredir.kubevirt.vmi import vmi_view, vmim_view
 from kubectl_vmredir.service.ports import (
@@ -23,39 +22,40 @@ from kubectl_vmredir.service.ports import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from types import TracebackType
 
     from kubectl_vmredir.k8s.client import KubeClient
     from kubectl_vmredir.k8s.objects import WatchEvent
+    from kubectl_vmredir.k8s.transport import Params
     from kubectl_vmredir.service.ports import ClusterEvent
 
 _QUEUE_SIZE: Final = 256
 """Events that wait for a slow reader; then the watches wait."""
 
 
-class _Kind(enum.Enum):
+class Kind(enum.Enum):
+    """What can be watched."""
+
     VMI = enum.auto()
     VMIM = enum.auto()
 
 
 class Watch:
-    """Watches the VMIs (or the one named) and the migrations of a namespace; see the port.
+    """Watches collections of VMIs and of migrations; see the port.
 
     An async context manager that gives an iterator of events; leaving it ends the watches.
 
     Args:
         client: The cluster.
-        namespace: Where to watch.
-        vmi: Name of the only VMI of interest; migrations come for all.
+        collections: Path and query of what to watch.
     """
 
-    def __init__(self, client: KubeClient, namespace: str, vmi: str | None) -> None:
+    def __init__(self, client: KubeClient, collections: Mapping[Kind, tuple[str, Params]]) -> None:
         self._client = client
-        self._namespace = namespace
-        self._vmi = vmi
+        self._collections = collections
         self._queue: asyncio.Queue[ClusterEvent | ClusterError] = asyncio.Queue(_QUEUE_SIZE)
-        self._told: set[_Kind] = set()
+        self._told: set[Kind] = set()
         self._lost = False
         self._exit_stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
@@ -63,7 +63,8 @@ class Watch:
     async def __aenter__(self) -> AsyncIterator[ClusterEvent]:
         group = await self._exit_stack.enter_async_context(asyncio.TaskGroup())
         self._tasks = [
-            group.create_task(self._feed(kind), name=f"watch-{kind.name.lower()}") for kind in _Kind
+            group.create_task(self._feed(kind), name=f"watch-{kind.name.lower()}")
+            for kind in self._collections
         ]
         return self._events()
 
@@ -85,16 +86,9 @@ class Watch:
                 raise event
             yield event
 
-    async def _feed(self, kind: _Kind) -> None:
+    async def _feed(self, kind: Kind) -> None:
         try:
-            match kind:
-                case _Kind.VMI:
-                    path = paths.vmis(self._namespace)
-                    params = {"fieldSelector": f"metadata.name={self._vmi}"} if self._vmi else {}
-                case _Kind.VMIM:
-                    path, params = paths.vmims(self._namespace), {}
-                case _:
-                    assert_never(kind)
+            path, params = self._collections[kind]
             async with aclosing(self._client.watch(path, params)) as events:
                 async for event in events:
                     for told in self._translate(kind, event):
@@ -104,14 +98,14 @@ class Watch:
         except ClusterError as error:
             await self._queue.put(error)
 
-    def _translate(self, kind: _Kind, event: WatchEvent) -> list[ClusterEvent]:
+    def _translate(self, kind: Kind, event: WatchEvent) -> list[ClusterEvent]:
         match event.type:
             case EventType.ADDED | EventType.MODIFIED:
-                if kind is _Kind.VMI:
+                if kind is Kind.VMI:
                     return [VmiSeen(vmi_view(event.object))]
                 return [VmimSeen(vmim_view(event.object))]
             case EventType.DELETED:
-                if kind is _Kind.VMI:
+                if kind is Kind.VMI:
                     return [VmiGone(vmi_view(event.object))]
                 return [VmimGone(vmim_view(event.object))]
             case EventType.LOST:
@@ -123,7 +117,7 @@ class Watch:
                 return [WatchLost(event.cause)]
             case EventType.LISTED:
                 self._told.add(kind)
-                if len(self._told) < len(_Kind):
+                if len(self._told) < len(self._collections):
                     return []
                 self._lost = False
                 return [WatchRestored()]

@@ -267,6 +267,43 @@ Change = (
 )
 
 
+# -- what a watcher of VMs hears ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class VmisSeen:
+    """All VMs that are watched, and their slots.
+
+    The first that a watcher hears if the cluster answers; again after :class:`VmisUncertain`.
+    """
+
+    vmis: tuple[VmiSlots, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VmiChanged:
+    """A VM is new, or looks different now."""
+
+    vmi: VmiSlots
+
+
+@dataclass(frozen=True, slots=True)
+class VmiRemoved:
+    """A VM is no longer there, or no longer one of those that are watched."""
+
+    vmi: VmiRef
+
+
+@dataclass(frozen=True, slots=True)
+class VmisUncertain:
+    """There is no news for the time being: what was heard may be old."""
+
+    cause: Trouble
+
+
+VmiNews = VmisSeen | VmiChanged | VmiRemoved | VmisUncertain
+
+
 class RedirectionService(Protocol):
     """Commands, one snapshot, and a stream of changes."""
 
@@ -282,6 +319,15 @@ class RedirectionService(Protocol):
 
         Raises:
             ClusterError: If they cannot be listed.
+        """
+
+    def watch_vmis(
+        self, namespace: str | None, selector: str = ""
+    ) -> AbstractAsyncContextManager[AsyncIterator[VmiNews]]:
+        """Hear of VMs and their slots, of one namespace or of all (None), until left.
+
+        Raises:
+            ClusterError: On entering or while iterating, if the trouble cannot be cured by waiting.
         """
 
     async def bind(self, request: BindRequest) -> RedirectionId:

@@ -213,6 +213,18 @@ class Cluster(Protocol):
             ClusterError: While iterating, if the trouble cannot be cured by waiting.
         """
 
+    def watch_vmis(
+        self, namespace: str | None, selector: str = ""
+    ) -> AbstractAsyncContextManager[AsyncIterator[ClusterEvent]]:
+        """Watch VMIs of a namespace, or of all (None), chosen by a label selector.
+
+        As :meth:`watch`, but for migrations, of which nothing is told. Who may not see all
+        namespaces sees the context's.
+
+        Raises:
+            ClusterError: On entering, if it cannot be asked what may be seen; and as there.
+        """
+
     async def migrate(self, ref: VmiRef) -> VmimView:
         """Ask for a live migration, as ``virtctl migrate`` does.
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Final, Self
 
 from kubectl_vmredir.errors import (
@@ -39,6 +39,7 @@ from kubectl_vmredir.service.redirection import Redirection, Surroundings, Wish
 from kubectl_vmredir.service.sessions import DeviceSessions
 from kubectl_vmredir.service.slot_order import SlotOrder
 from kubectl_vmredir.service.supervisor import Supervisor
+from kubectl_vmredir.service.vmi_news import news_of_vmis
 from kubectl_vmredir.service.watching import ClusterWatcher
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from kubectl_vmredir.model import LocalDevice, VmiRef, VmiView
     from kubectl_vmredir.service.backoff import BackoffFactory
     from kubectl_vmredir.service.gate import Rule
-    from kubectl_vmredir.service.interface import BindRequest, Change
+    from kubectl_vmredir.service.interface import BindRequest, Change, VmiNews
     from kubectl_vmredir.service.ports import Cluster, DeviceSource, Dialer
 
 logger = logging.getLogger(__name__)
@@ -174,6 +175,17 @@ class Service:
     async def vmis(self, namespace: str | None, selector: str = "") -> Sequence[VmiSlots]:
         """See ``RedirectionService.vmis``."""
         return [self._slots_of(vmi) for vmi in await self._cluster.vmis(namespace, selector)]
+
+    @asynccontextmanager
+    async def watch_vmis(
+        self, namespace: str | None, selector: str = ""
+    ) -> AsyncIterator[AsyncIterator[VmiNews]]:
+        """See ``RedirectionService.watch_vmis``."""
+        async with (
+            self._cluster.watch_vmis(namespace, selector) as events,
+            aclosing(news_of_vmis(events, self._slots_of)) as news,
+        ):
+            yield news
 
     async def bind(self, request: BindRequest) -> RedirectionId:
         """See ``RedirectionService.bind``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from kubectl_vmredir.errors import ClusterError, VmiNotFound
 from kubectl_vmredir.model import (
@@ -121,18 +121,36 @@ class FakeCluster:
             raise VmiNotFound(ref)
         return vmi
 
-    @asynccontextmanager
-    async def watch(
+    def watch(
         self, namespace: str, vmi: str | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[ClusterEvent]]:
+        vmis = [
+            VmiSeen(known)
+            for known in self._vmis.values()
+            if known.ref.namespace == namespace and vmi in (None, known.ref.name)
+        ]
+        return self._watch([*vmis, *map(VmimSeen, self._vmims.values())])
+
+    def watch_vmis(
+        self, namespace: str | None, selector: str = ""
+    ) -> AbstractAsyncContextManager[AsyncIterator[ClusterEvent]]:
+        return self._watch(
+            [
+                VmiSeen(known)
+                for known in self._vmis.values()
+                if namespace in (None, known.ref.namespace)
+            ]
+        )
+
+    @asynccontextmanager
+    async def _watch(
+        self, known: Sequence[ClusterEvent]
     ) -> AsyncIterator[AsyncIterator[ClusterEvent]]:
         queue: asyncio.Queue[ClusterEvent | ClusterError] = asyncio.Queue()
         self.watches += 1
         if self.reachable:
-            for known in self._vmis.values():
-                if known.ref.namespace == namespace and vmi in (None, known.ref.name):
-                    queue.put_nowait(VmiSeen(known))
-            for vmim in self._vmims.values():
-                queue.put_nowait(VmimSeen(vmim))
+            for event in known:
+                queue.put_nowait(event)
             queue.put_nowait(WatchRestored())
         self._queues.append(queue)
         try:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from kubectl_vmredir.cli.options import ClusterCommand, output_flags, parse_vmi
-from kubectl_vmredir.cli.output import Column, Listing
+from kubectl_vmredir.cli.output import Column, Listing, printable
 from kubectl_vmredir.cli.run import with_service
 from kubectl_vmredir.errors import NoUsbSlots, UsageError, VmiNotFound
+from kubectl_vmredir.service.interface import VmiChanged, VmiRemoved, VmisSeen, VmisUncertain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from kubectl_vmredir.bootstrap import Connection, Options
     from kubectl_vmredir.model import VmiRef, VmiView
-    from kubectl_vmredir.service.interface import VmiSlots
+    from kubectl_vmredir.service.interface import VmiNews, VmiSlots
+
+DELETED: Final = "Deleted"
+"""Shown as the phase of a VM that is no longer there; KubeVirt has no such phase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,11 @@ class SlotRow:
         return [
             cls(vmi.ref, slot, vmi.phase, vmi.node, vmi.migratable, target) for slot in vmi.slots
         ]
+
+    @property
+    def deleted(self) -> SlotRow:
+        """The row of a slot that is no longer there."""
+        return replace(self, phase=DELETED, node="", migratable=None, migrating_to="")
 
 
 _YES_NO: Final = {True: "yes", False: "no", None: "unknown"}
@@ -80,19 +89,62 @@ def command(
     if vmi and (all_namespaces or selector):
         raise UsageError("a VM is named, so neither -A nor -l can be used")
 
+    def scope(connection: Connection) -> str | None:
+        return None if all_namespaces else connection.namespace
+
     async def show(connection: Connection) -> None:
         if vmi:
-            found = await _one(connection, vmi)
+            found: Sequence[VmiSlots] = [await _one(connection, vmi)]
         else:
-            namespace = None if all_namespaces else connection.namespace
-            found = await connection.service.vmis(namespace, selector)
+            found = await connection.service.vmis(scope(connection), selector)
         rows = [row for entry in found for row in SlotRow.rows(entry.vmi)]
         SLOTS.print(rows, output, headers=not no_headers)
 
-    with_service(options, show)
+    async def keep_showing(connection: Connection) -> None:
+        only = (await _one(connection, vmi)).vmi.ref if vmi else None
+        async with connection.service.watch_vmis(scope(connection), selector) as news:
+            await _follow(news, only, SLOTS.follow(output, headers=not no_headers))
+
+    with_service(options, keep_showing if watch else show)
 
 
-async def _one(connection: Connection, vmi: str) -> Sequence[VmiSlots]:
+async def _follow(
+    news: AsyncIterator[VmiNews],
+    only: VmiRef | None,
+    show: Callable[[Sequence[SlotRow]], None],
+) -> None:
+    """Show all slots, and then each one again when something of it has changed.
+
+    Args:
+        news: Of VMs.
+        only: The only VM that counts; None for all.
+        show: Prints rows.
+    """
+    vmis: dict[VmiRef, VmiSlots] = {}
+    shown: dict[tuple[VmiRef, str], SlotRow] = {}
+    async for item in news:
+        match item:
+            case VmisSeen(vmis=seen):
+                vmis = {entry.vmi.ref: entry for entry in seen}
+            case VmiChanged(vmi=entry):
+                vmis[entry.vmi.ref] = entry
+            case VmiRemoved(vmi=ref):
+                vmis.pop(ref)
+            case VmisUncertain(cause=cause):
+                click.echo(f"warning: no news of VMs: {printable(cause.message)}", err=True)
+                continue
+        rows = {
+            (row.vmi, row.slot): row
+            for ref, entry in vmis.items()
+            if only in (None, ref)
+            for row in SlotRow.rows(entry.vmi)
+        }
+        gone = [row.deleted for key, row in shown.items() if key not in rows]
+        show([*(row for key, row in rows.items() if shown.get(key) != row), *gone])
+        shown = rows
+
+
+async def _one(connection: Connection, vmi: str) -> VmiSlots:
     ref = parse_vmi(vmi, connection.namespace)
     entries = await connection.service.vmis(ref.namespace)
     found = [entry for entry in entries if entry.vmi.ref == ref]
@@ -100,4 +152,4 @@ async def _one(connection: Connection, vmi: str) -> Sequence[VmiSlots]:
         raise VmiNotFound(ref)
     if not found[0].slots:
         raise NoUsbSlots(ref)
-    return found
+    return found[0]

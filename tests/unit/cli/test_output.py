@@ -74,6 +74,63 @@ def test_names_are_one_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "thing/a\nthing/long-one\n"
 
 
+def test_rows_that_come_later_stand_below_the_first_ones(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show = LISTING.follow("wide")
+
+    show([Thing("long-one", 20)])
+    show([])
+    show([Thing("a", 1), Thing("the-longest", 3)])
+    show([Thing("b", 2)])
+
+    assert capsys.readouterr().out.splitlines() == [
+        "NAME       SIZE",
+        "long-one   20",
+        "a             1",
+        "the-longest   3",
+        "b             2",
+    ]
+
+
+def test_titles_come_with_the_first_row(capsys: pytest.CaptureFixture[str]) -> None:
+    show = LISTING.follow(None)
+    show([])
+    assert capsys.readouterr().out == ""
+
+    show(THINGS)
+
+    assert capsys.readouterr().out == "NAME\na\nlong-one\n"
+
+
+def test_items_that_come_one_by_one_are_a_line_of_json_each(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show = LISTING.follow("json")
+
+    for thing in THINGS:
+        show([thing])
+
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {"name": "a", "size": 1},
+        {"name": "long-one", "size": 20},
+    ]
+
+
+def test_items_that_come_one_by_one_are_a_yaml_document_each(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show = LISTING.follow("yaml")
+
+    for thing in THINGS:
+        show([thing])
+
+    assert list(yaml.safe_load_all(capsys.readouterr().out)) == [
+        {"name": "a", "size": 1},
+        {"name": "long-one", "size": 20},
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

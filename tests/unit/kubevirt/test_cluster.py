@@ -29,6 +29,7 @@ from kubectl_vmredir.service.ports import (
 from tests.support.api_client import client_of, content, listing, query, status
 from tests.support.scripted_server import Exchange, Script, ScriptedServer
 
+ALL_VMIS = "/apis/kubevirt.io/v1/virtualmachineinstances"
 VMIS = "/apis/kubevirt.io/v1/namespaces/demo/virtualmachineinstances"
 VMIMS = "/apis/kubevirt.io/v1/namespaces/demo/virtualmachineinstancemigrations"
 MIGRATE = "/apis/subresources.kubevirt.io/v1/namespaces/demo/virtualmachines/desk/migrate"
@@ -86,12 +87,9 @@ async def test_vmis_of_a_namespace_by_label() -> None:
 async def test_who_may_not_list_all_namespaces_is_shown_that_of_the_context(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    everywhere = "/apis/kubevirt.io/v1/virtualmachineinstances"
     script = answering(
         {
-            ("GET", everywhere): forbidden(
-                "list", "virtualmachineinstances", "at the cluster scope"
-            ),
+            ("GET", ALL_VMIS): forbidden("list", "virtualmachineinstances", "at the cluster scope"),
             ("GET", VMIS): (200, listing(vmi("a"))),
         }
     )
@@ -393,6 +391,40 @@ async def test_all_is_restored_only_when_both_watches_are() -> None:
         assert await take(events, 2) == ["lost", "desk on node1"]
         vmims_back.set()
         assert await take(events, 1) == ["restored"]
+
+
+async def test_vmis_alone_are_watched_in_all_namespaces_by_label() -> None:
+    script = watched({ALL_VMIS: [vmi()]}, {ALL_VMIS: [("DELETED", vmi(version=2))]})
+    async with (
+        client_of(script) as (client, server),
+        KubevirtCluster(client).watch_vmis(None, "app=x") as events,
+    ):
+        assert await take(events, 3) == ["desk on node1", "restored", "desk gone"]
+
+    _probe, *watch = server.requests
+    assert {query(request)["labelSelector"] for request in watch} == {"app%3Dx"}
+
+
+async def test_who_may_not_watch_all_namespaces_watches_that_of_the_context(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    of_context = watched({VMIS: [vmi()]}, {})
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.target.startswith(VMIS):
+            await of_context(exchange)
+        else:
+            await exchange.answer(
+                *forbidden("list", "virtualmachineinstances", "at the cluster scope")
+            )
+
+    async with (
+        client_of(script, namespace="demo") as (client, _server),
+        KubevirtCluster(client).watch_vmis(None) as events,
+    ):
+        assert await take(events, 2) == ["desk on node1", "restored"]
+
+    assert "showing namespace demo only" in caplog.text
 
 
 async def test_trouble_that_waiting_does_not_cure_ends_the_stream() -> None:
