@@ -50,6 +50,9 @@ CRASH_HINT: Final = (
 BLOCKED_RETRY_S: Final = 120.0
 """How long a redirection that is blocked waits before it looks whether it still would be."""
 
+SHORT_LIVED_S: Final = 10.0
+"""A device session that ends sooner has not earned that its device is claimed again at once."""
+
 _CURED_ELSEWHERE: Final = (Forbidden, KubeconfigError, LoginRequired)
 """Nobody tells us when a person has acted; and a credential plugin fails without a network, too."""
 
@@ -136,6 +139,9 @@ class Redirection:
         self._around = around
         self._keeper = LinkKeeper(wish, around, self.story, self._stranger)
         self._claiming: LocalDevice | None = None
+        self._claimed_at = 0.0
+        self._claim_not_before = 0.0
+        self._claim_delays = around.backoff()
         self._try_again = False
         self._bytes_before = (0, 0)
 
@@ -178,6 +184,7 @@ class Redirection:
                 self.story.note(f"the device session ends: {over}")
                 self._keeper.stand_back()
                 await self._let_go()
+                self._pace()
             except VmRedirError as error:
                 await self._blocked(error)
 
@@ -228,18 +235,33 @@ class Redirection:
         Raises:
             UsbError: If a person must act.
         """
-        delays = self._around.backoff()
+        loop = asyncio.get_running_loop()
         while True:
             device = await self._plugged_in()
+            if loop.time() < self._claim_not_before:
+                await self.bell.wait(self._claim_not_before)
+                continue
             self._claiming = device
             self.story.enter(RedirectionState.CLAIMING, "claiming the device")
             try:
-                return await self._around.sessions.claim(device, self.wish.id)
+                session = await self._around.sessions.claim(device, self.wish.id)
             except UsbError as error:
                 if not error.retryable:
                     raise
                 self.story.enter(RedirectionState.WAITING_DEVICE, str(error))
-            await self.bell.wait(asyncio.get_running_loop().time() + next(delays))
+                self._claim_not_before = loop.time() + next(self._claim_delays)
+            else:
+                self._claimed_at = loop.time()
+                return session
+
+    def _pace(self) -> None:
+        """Put off the next claim if the session that has just ended was a short one."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._claimed_at + SHORT_LIVED_S:
+            self._claim_delays = self._around.backoff()
+        else:
+            self._claim_not_before = now + next(self._claim_delays)
+            self.story.enter(RedirectionState.HOLDING, "trying again")
 
     async def _plugged_in(self) -> LocalDevice:
         while True:

@@ -14,6 +14,8 @@ from kubectl_vmredir.protocol.constants import ALL_CAPS
 from kubectl_vmredir.service.ports import UsbHostSockets
 from tests.support.model_host import ModelHost
 
+_MOST_HOSTS = 100
+
 
 def device(serial: str = "STICK1", *, address: int = 4, port: str = "1-4") -> LocalDevice:
     return LocalDevice(
@@ -113,12 +115,14 @@ class FakeDevices:
         hosts: The usb-hosts that were started, oldest first.
         refusal: Raised at the next claims; None to allow them.
         claims: Whether a usb-host says at once that it has its device.
+        short_lived: Whether it ends right after that.
     """
 
     def __init__(self, *devices: LocalDevice) -> None:
         self.hosts: list[FakeUsbHost] = []
         self.refusal: UsbError | None = None
         self.claims = True
+        self.short_lived = False
         self._devices = list(devices)
         self._changed = asyncio.Event()
 
@@ -142,10 +146,13 @@ class FakeDevices:
     async def claim(self, device: LocalDevice) -> UsbHostSockets:
         if self.refusal is not None:
             raise self.refusal
+        assert len(self.hosts) < _MOST_HOSTS, "claimed again and again without a pause"
         host = FakeUsbHost()
         self.hosts.append(host)
         if self.claims:
             host.say(event="claimed", drivers=["usb-storage"])
+        if self.short_lived:
+            host.end()
         return host.sockets
 
     def end(self) -> None:

@@ -8,8 +8,6 @@ from kubectl_vmredir.errors import (
     ClusterUnreachable,
     DeviceBusy,
     DeviceLost,
-    Forbidden,
-    LoginRequired,
     SlotsFull,
     UsbError,
     VmiNotReady,
@@ -17,12 +15,8 @@ from kubectl_vmredir.errors import (
 )
 from kubectl_vmredir.model import HandoverKind, RedirectionState, VmiUid
 from kubectl_vmredir.protocol.constants import ALL_CAPS, Cap
-from kubectl_vmredir.protocol.control import FilterReject
-from kubectl_vmredir.protocol.packets import encode_packet
 from kubectl_vmredir.service.interface import Handover
-from kubectl_vmredir.service.link_health import SETTLE_TIMEOUT_S
 from kubectl_vmredir.service.ports import VmiGone, VmiSeen
-from kubectl_vmredir.service.redirection import BLOCKED_RETRY_S
 from kubectl_vmredir.service.usbhost import LAST_WORDS_TIMEOUT_S
 from tests.support.fake_cluster import running
 from tests.support.fake_usb import device
@@ -108,22 +102,6 @@ async def test_usb_host_that_says_nothing_is_given_up(world: World) -> None:
     assert (await world.status(bound)).reason == "the usb-host did not answer in 15 s"
 
 
-@pytest.mark.parametrize("error", [Forbidden("no"), LoginRequired("who?"), SlotsFull(FEDORA)])
-async def test_refusal_of_the_first_dial_that_a_person_must_cure_blocks(
-    world: World, error: VmRedirError
-) -> None:
-    world.dialer.script.append(error)
-
-    bound = await world.bind()
-    await after(60)
-
-    status = await world.status(bound)
-    assert status.state is S.BLOCKED
-    assert status.trouble is not None
-    assert status.trouble.message == str(error)
-    assert len(world.dialer.attempts) == 1
-
-
 @pytest.mark.parametrize("error", [ClusterUnreachable("down"), VmiNotReady("no socket yet")])
 async def test_refusal_that_may_pass_is_tried_again_after_a_while(
     world: World, error: VmRedirError
@@ -169,24 +147,6 @@ async def test_slot_that_stays_silent_is_closed_and_dialed_again(world: World) -
     assert await world.state(bound) is S.CONNECTED
 
 
-@pytest.mark.parametrize("links_before", [0, 1])
-async def test_qemu_that_refuses_the_device_blocks(world: World, links_before: int) -> None:
-    bound = await world.bind()
-    for _ in range(links_before):
-        world.link.end()
-        await after(SETTLE_TIMEOUT_S + 1)
-    guest = world.link.guest
-    assert guest is not None
-
-    world.link.deliver(encode_packet(FilterReject(), packet_id=0, caps=guest.caps))
-    await at_rest()
-
-    assert await world.state(bound) is S.BLOCKED
-    assert (await world.status(bound)).reason == "the VM's QEMU refuses the device"
-    assert not world.link.open
-    assert len(world.devices.hosts) == 1
-
-
 # -- loss of the link -------------------------------------------------------------------------
 
 
@@ -216,85 +176,6 @@ async def test_full_slots_right_after_a_loss_are_ghosts_and_tried_again(world: W
     assert await world.state(bound) is S.CONNECTED
     told = [event.cause for event in await world.story(bound) if "our own last link" in event.cause]
     assert len(told) == 1
-
-
-async def test_refusal_after_a_loss_that_a_person_must_cure_blocks_and_keeps_the_device(
-    world: World,
-) -> None:
-    bound = await world.bind()
-    world.dialer.script.append(Forbidden("no more"))
-
-    world.link.end()
-    await after(60)
-
-    assert await world.state(bound) is S.BLOCKED
-    assert not world.devices.hosts[0].released
-
-
-async def test_blocked_by_the_cluster_goes_on_when_the_watch_is_back(world: World) -> None:
-    bound = await world.bind()
-    world.dialer.script.append(LoginRequired("expired"))
-    world.cluster.reachable = False
-    world.cluster.break_watch(LoginRequired("expired"))
-    world.link.end()
-    await after(10)
-    assert await world.state(bound) is S.BLOCKED
-    assert len(world.dialer.attempts) == 1  # nothing is dialed without news
-
-    world.cluster.reachable = True
-    world.cluster.break_watch(LoginRequired("expired"))
-    await after(2)
-    assert await world.state(bound) is S.BLOCKED
-
-    world.cluster.break_watch(LoginRequired("expired"))
-    await after(2)
-    assert await world.state(bound) is S.CONNECTED
-
-
-@pytest.mark.parametrize("error", [Forbidden("no"), LoginRequired("the plugin failed")])
-async def test_blocked_by_what_is_cured_elsewhere_is_tried_again_now_and_then(
-    world: World, error: VmRedirError
-) -> None:
-    bound = await world.bind()
-    world.dialer.script += [error, error]
-    world.link.end()
-    await after(BLOCKED_RETRY_S)
-    assert await world.state(bound) is S.BLOCKED
-    assert len(world.dialer.attempts) == 2
-
-    await after(2 * BLOCKED_RETRY_S)
-
-    assert await world.state(bound) is S.CONNECTED
-    assert len(world.dialer.attempts) == 4
-
-
-async def test_blocked_by_what_a_person_must_tell_is_not_tried_again(world: World) -> None:
-    bound = await world.bind()
-    guest = world.link.guest
-    assert guest is not None
-    world.link.deliver(encode_packet(FilterReject(), packet_id=0, caps=guest.caps))
-
-    await after(10 * BLOCKED_RETRY_S)
-
-    assert await world.state(bound) is S.BLOCKED
-    assert len(world.dialer.attempts) == 1
-
-
-async def test_user_who_may_not_watch_the_vm_is_told_so(world: World) -> None:
-    world.cluster.reachable = False
-    bound = await world.bind()
-
-    world.cluster.break_watch(Forbidden("no list", hint="Ask."))
-    await at_rest()
-
-    status = await world.status(bound)
-    assert status.state is S.BLOCKED
-    assert status.trouble is not None
-    assert (status.trouble.hint, status.trouble.exit_code) == ("Ask.", 4)
-    assert world.dialer.attempts == []
-    world.cluster.reachable = True
-    await after(2)
-    assert await world.state(bound) is S.CONNECTED
 
 
 async def test_another_qemu_with_other_capabilities_gets_a_new_device_session(
@@ -435,6 +316,21 @@ async def test_device_that_is_pulled_out_is_taken_from_the_vm_and_waited_for(
     world.devices.plug(device(address=9))
     await after(RETRY_S + 0.01)
 
+    assert await world.state(bound) is S.CONNECTED
+
+
+async def test_usb_host_that_ends_again_and_again_is_not_started_without_a_pause(
+    world: World,
+) -> None:
+    bound = await world.bind()
+    world.devices.short_lived = True
+    world.devices.hosts[0].end()
+
+    await after(5)
+
+    assert 2 < len(world.devices.hosts) <= 1 + 5 / RETRY_S
+    world.devices.short_lived = False
+    await after(2 * RETRY_S + 0.01)
     assert await world.state(bound) is S.CONNECTED
 
 
