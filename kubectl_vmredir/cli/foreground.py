@@ -58,9 +58,12 @@ async def keep_bound(service: Service, request: BindRequest) -> int:
             following = group.create_task(_follow(changes, redirection), name="follow")
             ending = group.create_task(_end_at_signal(service, signals), name="signals")
             await asyncio.wait([following, ending], return_when=asyncio.FIRST_COMPLETED)
-            for task in (following, ending):
-                task.cancel()
-            return (ending if ending.done() else following).result()
+            if ending.done():
+                following.cancel()
+                return ending.result()
+            ending.cancel()
+            await _end(service, signals, asks=False)
+            return following.result()
     finally:
         for number in SIGNALS:
             loop.remove_signal_handler(number)
@@ -87,7 +90,18 @@ async def _follow(changes: AsyncIterator[Change], wanted: RedirectionId) -> int:
 async def _end_at_signal(service: Service, signals: asyncio.Queue[signal.Signals]) -> int:
     """End the service when a signal comes; return the exit status."""
     number = await signals.get()
-    status = ExitCode.INTERRUPTED if number is signal.SIGINT else 128 + number
+    await _end(service, signals, asks=number is signal.SIGINT)
+    return ExitCode.INTERRUPTED if number is signal.SIGINT else 128 + number
+
+
+async def _end(service: Service, signals: asyncio.Queue[signal.Signals], *, asks: bool) -> None:
+    """End the service as soon as that breaks nothing.
+
+    Args:
+        service: The service.
+        signals: Those that come meanwhile.
+        asks: Whether the user is asked when the wait is over.
+    """
     for risk in service.exit_risks():
         _say(
             f"{risk.vmi}, slot {risk.slot}: waiting for {risk.waits_for}, "
@@ -105,12 +119,12 @@ async def _end_at_signal(service: Service, signals: asyncio.Queue[signal.Signals
             shutdown.cancel()
             breaking.cancel()
         if not safe or not shutdown.result():
-            return status
+            return
         waited = True
-        if number is not signal.SIGINT or not _somebody_is_there():
+        if not asks or not _somebody_is_there():
             _explain(shutdown.result())
             _say("ending all the same: it has waited as long as a signal may wait")
-            return status
+            return
 
 
 async def _asked_to_break(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -44,6 +44,14 @@ class LazyGroup(ClusterGroup):
         command: click.Command = module.command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
+        """Run the command; that nobody reads its output any more is no failure of it."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # as in `... | head`; click would call it a failure
+            abandon(sys.stdout)
+            return ExitCode.OK
+
 
 @click.group(
     cls=LazyGroup,
@@ -74,8 +82,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)
         return error.exit_code
-    except BrokenPipeError:
-        # The reader of our output has gone, as in `... | head`; nothing is wrong.
-        abandon(sys.stdout)
-        return ExitCode.OK
     return status if isinstance(status, int) else ExitCode.OK

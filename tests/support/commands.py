@@ -37,6 +37,11 @@ class Done:
     out: str
     err: str
 
+    @property
+    def rows(self) -> list[list[str]]:
+        """The words of each line of its output."""
+        return [line.split() for line in self.out.splitlines()]
+
 
 @dataclass(frozen=True)
 class Cli:
@@ -66,6 +71,12 @@ class Cli:
         """Run to the end."""
         async with self.start(*arguments) as running:
             return await running.end()
+
+    async def each(self, *lines: str) -> list[Done]:
+        """Run several command lines at once, to their ends."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self(*line.split())) for line in lines]
+        return [task.result() for task in tasks]
 
     @asynccontextmanager
     async def start(self, *arguments: str) -> AsyncIterator[Running]:
@@ -107,6 +118,12 @@ class Running:
                 if words in line:
                     return line
         raise AssertionError(f"never said {words!r}, but:\n{self._said}")
+
+    async def prints(self) -> str:
+        """Wait for the next line on stdout, and return it; empty at its end."""
+        assert self._process.stdout is not None
+        async with asyncio.timeout(LIMIT_S):
+            return (await self._process.stdout.readline()).decode()
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
