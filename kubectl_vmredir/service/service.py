@@ -22,7 +22,7 @@ from kubectl_vmredir.errors import (
 )
 from kubectl_vmredir.model import DeviceSelector, RedirectionId, RedirectionState
 from kubectl_vmredir.service.backoff import exponential_backoff
-from kubectl_vmredir.service.bulkhead import contained
+from kubectl_vmredir.service.bulkhead import contained, unexpected
 from kubectl_vmredir.service.gate import RULES, Act, Wait
 from kubectl_vmredir.service.identity import IdentityCheck
 from kubectl_vmredir.service.interface import (
@@ -250,7 +250,7 @@ class Service:
             async with asyncio.timeout(deadline_s), asyncio.TaskGroup() as group:
                 for redirection in self._supervisor:
                     group.create_task(
-                        self._supervisor.end(redirection.wish.id, Act.EXIT),
+                        self._end_at_exit(redirection.wish.id),
                         name=f"exit-{redirection.wish.id}",
                     )
                 if risks := self.exit_risks():
@@ -260,6 +260,14 @@ class Service:
         risks = self.exit_risks()
         self._publisher.publish(ClosingWaits(risks))
         return risks
+
+    async def _end_at_exit(self, redirection_id: RedirectionId) -> None:
+        """End a redirection; one that cannot be ended must not cut the others short."""
+        raised = await contained(
+            self._supervisor.end(redirection_id, Act.EXIT), name=f"end-at-exit-{redirection_id}"
+        )
+        if raised is not None and (bug := unexpected(raised)) is not None:
+            logger.error("redirection %s cannot be ended", redirection_id, exc_info=bug)
 
     def exit_risks(self) -> tuple[ExitRisk, ...]:
         """Return what it would break to end the process now."""

@@ -32,6 +32,7 @@ class FakeLink:
         answers_pings: Whether it does.
         pings: How many came.
         close_hangs: Whether a close never ends by itself.
+        close_bug: Raised by the next closes, if set.
         while_sending: Called back while we send.
         ping_bug: Raised by the next pings, if set.
         reading: Whether we read.
@@ -46,6 +47,7 @@ class FakeLink:
         self.messages = 0
         self.closes = 0
         self.close_hangs = False
+        self.close_bug: Exception | None = None
         self.while_sending: Callable[[], None] | None = None
         self.open = True
         self.answers_pings = True
@@ -89,6 +91,8 @@ class FakeLink:
 
     async def close(self) -> None:
         self.closes += 1
+        if self.close_bug is not None:
+            raise self.close_bug
         if self.close_hangs:
             await asyncio.Event().wait()
         self.end(StreamLost("closed by us"))

@@ -17,7 +17,7 @@ import pytest
 from kubectl_vmredir.cli.foreground import keep_bound
 from kubectl_vmredir.service.interface import BindRequest
 from tests.support.fake_cluster import STEPS
-from tests.support.scripted_dialer import Hold
+from tests.support.scripted_dialer import Hold, Silence
 from tests.support.service_world import FEDORA, STICK, World, a_world
 from tests.support.virtual_clock import after, at_rest
 
@@ -278,6 +278,28 @@ async def test_second_ctrl_c_ends_at_once_what_only_takes_long() -> None:
         await command.gets(signal.SIGINT)
 
         assert command.status == 130
+
+
+async def test_bug_before_the_device_is_in_the_vm_does_not_end_what_waits_for_the_gate() -> None:
+    async with a_world() as world, asyncio.TaskGroup() as group:
+        world.dialer.script.append(Silence())
+        task = group.create_task(keep_bound(world.service, BindRequest(STICK, FEDORA)))
+        await after(1)
+        migration = world.migration()
+        migration.go_to("copying")
+        world.link.ping_bug = ZeroDivisionError("a bug")
+        await after(10)
+        command = Foreground(world, task)
+        assert command.status is None
+
+        await command.gets(signal.SIGINT)
+
+        assert command.status is None
+        assert world.link.closes == 0
+        migration.fail()
+        await at_rest()
+        assert command.status == 1
+        assert world.link.closes == 1
 
 
 async def test_messages_that_nobody_can_read_any_more_end_nothing(

@@ -666,6 +666,21 @@ async def test_error_after_a_shutdown_that_was_not_safe_waits_for_the_gate_once_
     assert loop.time() == begun + 60
 
 
+async def test_link_that_cannot_be_closed_does_not_cut_the_wait_for_another_vm_short() -> None:
+    async with a_world(running(), running("win11"), devices=two_sticks()) as world:
+        await world.bind()
+        world.link.close_bug = ZeroDivisionError("a bug")
+        await world.bind(SECOND_STICK, running("win11").ref)
+        world.migration(running("win11")).go_to("copying")
+        await at_rest()
+
+        risks = await world.service.shutdown(30)
+
+        assert [risk.vmi for risk in risks] == [running("win11").ref]
+        assert world.link.closes == 0
+        world.dialer.links[0].close_bug = None
+
+
 async def test_shutdown_ends_an_unbind_that_waits_with_it(world: World) -> None:
     await world.bind()
     migration = world.migration()
