@@ -8,21 +8,23 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 import httpx
 
+from kubectl_vmredir.backoff import exponential_backoff
 from kubectl_vmredir.errors import ClusterError
-from kubectl_vmredir.k8s.backoff import exponential_backoff
 from kubectl_vmredir.k8s.objects import ListResult, metadata, printable
 from kubectl_vmredir.k8s.status import StatusError, unreachable
 from kubectl_vmredir.k8s.transport import Transport, read_body
 from kubectl_vmredir.k8s.watch import watch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
     from types import TracebackType
 
+    from kubectl_vmredir.backoff import BackoffFactory
     from kubectl_vmredir.k8s.credentials import Credential
     from kubectl_vmredir.k8s.kubeconfig import ClusterConfig
     from kubectl_vmredir.k8s.objects import JsonObject, WatchEvent
@@ -33,6 +35,8 @@ logger = logging.getLogger(__name__)
 MERGE_PATCH: Final = "application/merge-patch+json"
 JSON_PATCH: Final = "application/json-patch+json"
 REQUEST_TIMEOUT_S: Final = 60.0
+LONGEST_DELAY_S: Final = 5.0
+"""Between two tries to watch: what is known is old meanwhile."""
 _PAGE_SIZE: Final = 500
 
 
@@ -45,17 +49,17 @@ class KubeClient:
 
     Args:
         config: Which server, and who we are.
-        backoff: Returns a fresh series of delays for watches, in seconds.
+        backoff: Returns a fresh series of delays for watches, in seconds; None for up to 5 s.
     """
 
     def __init__(
         self,
         config: ClusterConfig,
         *,
-        backoff: Callable[[], Iterator[float]] = exponential_backoff,
+        backoff: BackoffFactory | None = None,
     ) -> None:
         self.config = config
-        self._backoff = backoff
+        self._backoff = backoff or partial(exponential_backoff, LONGEST_DELAY_S)
         self._transport = Transport(config)
         limit_s = config.request_timeout_s
         self._limit_s = REQUEST_TIMEOUT_S if limit_s is None else limit_s or None

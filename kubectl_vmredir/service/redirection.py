@@ -33,8 +33,8 @@ from kubectl_vmredir.service.story import Story, first_status
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kubectl_vmredir.backoff import BackoffFactory
     from kubectl_vmredir.model import DeviceSelector, Identity, LocalDevice, RedirectionId, VmiRef
-    from kubectl_vmredir.service.backoff import BackoffFactory
     from kubectl_vmredir.service.identity import IdentityCheck
     from kubectl_vmredir.service.interface import Change
     from kubectl_vmredir.service.ports import Cluster, DeviceSource, Dialer

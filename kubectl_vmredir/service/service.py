@@ -9,6 +9,7 @@ import time
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Final, Self
 
+from kubectl_vmredir.backoff import exponential_backoff
 from kubectl_vmredir.errors import (
     DeviceAmbiguous,
     DeviceBusy,
@@ -21,7 +22,6 @@ from kubectl_vmredir.errors import (
     VmRedirError,
 )
 from kubectl_vmredir.model import DeviceSelector, RedirectionId, RedirectionState
-from kubectl_vmredir.service.backoff import exponential_backoff
 from kubectl_vmredir.service.bulkhead import contained, unexpected
 from kubectl_vmredir.service.gate import RULES, Act, Wait
 from kubectl_vmredir.service.identity import IdentityCheck
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
+    from kubectl_vmredir.backoff import BackoffFactory
     from kubectl_vmredir.model import LocalDevice, VmiRef, VmiView
-    from kubectl_vmredir.service.backoff import BackoffFactory
     from kubectl_vmredir.service.gate import Rule
     from kubectl_vmredir.service.interface import BindRequest, Change, VmiNews
     from kubectl_vmredir.service.ports import Cluster, DeviceSource, Dialer

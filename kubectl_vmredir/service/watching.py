@@ -7,8 +7,8 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
+from kubectl_vmredir.backoff import exponential_backoff
 from kubectl_vmredir.errors import ClusterError, StreamLost, VmRedirError
-from kubectl_vmredir.service.backoff import exponential_backoff
 from kubectl_vmredir.service.bulkhead import contained
 from kubectl_vmredir.service.gate import RULES, Gate
 from kubectl_vmredir.service.migration import MigrationTracker, VmiFacts
@@ -17,8 +17,8 @@ from kubectl_vmredir.service.ports import WatchLost, WatchRestored
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from kubectl_vmredir.backoff import BackoffFactory
     from kubectl_vmredir.model import VmiRef
-    from kubectl_vmredir.service.backoff import BackoffFactory
     from kubectl_vmredir.service.bell import Bell
     from kubectl_vmredir.service.gate import Rule
     from kubectl_vmredir.service.ports import Cluster, ClusterEvent

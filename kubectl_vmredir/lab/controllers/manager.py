@@ -6,8 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final, assert_never
 
+from kubectl_vmredir.backoff import exponential_backoff
 from kubectl_vmredir.errors import ClusterError
-from kubectl_vmredir.k8s.backoff import exponential_backoff
 from kubectl_vmredir.k8s.status import StatusError
 from kubectl_vmredir.lab import objects
 from kubectl_vmredir.lab.cache import CONFLICT, NOT_FOUND, Cache

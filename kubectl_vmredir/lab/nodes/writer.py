@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
+from kubectl_vmredir.backoff import exponential_backoff
 from kubectl_vmredir.errors import ClusterError
-from kubectl_vmredir.k8s.backoff import exponential_backoff
 from kubectl_vmredir.k8s.status import StatusError
 from kubectl_vmredir.lab import objects
 from kubectl_vmredir.lab.cache import CONFLICT, NOT_FOUND

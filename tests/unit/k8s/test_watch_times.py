@@ -9,9 +9,9 @@ from contextlib import aclosing
 
 import pytest
 
+from kubectl_vmredir.backoff import exponential_backoff
 from kubectl_vmredir.errors import Forbidden
-from kubectl_vmredir.k8s.backoff import exponential_backoff
-from kubectl_vmredir.k8s.client import KubeClient
+from kubectl_vmredir.k8s.client import LONGEST_DELAY_S, KubeClient
 from kubectl_vmredir.k8s.kubeconfig import ClusterConfig
 from kubectl_vmredir.k8s.objects import EventType, WatchEvent
 from tests.support.api_client import listing, query, thing
@@ -127,7 +127,7 @@ def test_refusal_that_stays_is_believed_after_a_minute() -> None:
 
 
 def test_backoff_doubles_to_5_seconds_with_jitter() -> None:
-    delays = exponential_backoff()
+    delays = exponential_backoff(LONGEST_DELAY_S)
 
     for expected_s in (0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0):
         assert expected_s <= next(delays) <= expected_s * 1.25

@@ -7,8 +7,8 @@ from itertools import islice
 
 import pytest
 
+from kubectl_vmredir.backoff import exponential_backoff
 from kubectl_vmredir.errors import StreamLost
-from kubectl_vmredir.service.backoff import exponential_backoff
 from kubectl_vmredir.service.bell import Bell
 from kubectl_vmredir.service.bulkhead import Finisher, contained
 from kubectl_vmredir.service.liveness import (
