@@ -50,7 +50,9 @@ async def keep_bound(service: Service, request: BindRequest) -> int:
     """
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    for number in SIGNALS:
+    # What was ignored when we began is not for us: nohup, or a job of a shell without job control.
+    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in heeded:
         loop.add_signal_handler(number, signals.put_nowait, number)
     try:
         async with service.subscribe() as changes, asyncio.TaskGroup() as group:
@@ -65,7 +67,7 @@ async def keep_bound(service: Service, request: BindRequest) -> int:
             await _end(service, signals, asks=False)
             return following.result()
     finally:
-        for number in SIGNALS:
+        for number in heeded:
             loop.remove_signal_handler(number)
 
 

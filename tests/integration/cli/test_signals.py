@@ -146,3 +146,20 @@ async def test_window_that_is_closed_in_mid_migration_does_not_unplug_the_device
         await move.release()
         assert await move.finished()
         assert await terminal.end() == 128 + signal.SIGHUP
+
+
+async def test_a_signal_that_was_ignored_at_the_start_stays_ignored(cli: Cli, lab: Lab) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        async with (
+            a_desk(lab, "nohup") as desk,
+            cli.start("bind", "--virtual", "--foreground", DEVICES[0], desk.ref.name) as running,
+        ):
+            await running.says("connected")
+            running.signal(signal.SIGHUP)
+            running.signal(signal.SIGTERM)
+            done = await running.end()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+    assert done.status == SIGNALS[signal.SIGTERM]
