@@ -210,11 +210,11 @@ def _backend(name: str) -> Backend:
 
 def _lab_kubeconfig() -> Path:
     from kubectl_vmredir.lab.components import Kubeconfigs
+    from kubectl_vmredir.lab.running import is_running
 
-    kubeconfig = Kubeconfigs.in_folder(lab_folder() / "api").people
-    if not kubeconfig.exists():
+    if not is_running(lab_folder()):
         raise LabError("no lab is running", hint="Start one with: kubectl vmredir lab up")
-    return kubeconfig
+    return Kubeconfigs.in_folder(lab_folder() / "api").people
 
 
 def _state_folder() -> Path:

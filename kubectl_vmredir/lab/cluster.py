@@ -23,6 +23,7 @@ from kubectl_vmredir.lab.moves import WAIT_TIMEOUT_S, Move
 from kubectl_vmredir.lab.nodes.means import NodeOptions
 from kubectl_vmredir.lab.objects import Collection
 from kubectl_vmredir.lab.processes import Component
+from kubectl_vmredir.lab.running import the_only_lab
 from kubectl_vmredir.lab.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -108,8 +109,6 @@ class Lab:
         """
         if self._guests is None:
             require(self.backend)
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.folder.chmod(0o700)
         try:
             await self._start()
         except BaseException as exc:
@@ -128,6 +127,7 @@ class Lab:
 
     async def _start(self) -> None:
         enter = self._stack.enter_async_context
+        self._stack.enter_context(the_only_lab(self.folder))
         if self._split:
             self._server = await self._start_api_process()
         else:

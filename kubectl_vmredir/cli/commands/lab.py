@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -94,10 +95,19 @@ async def _until_signal() -> int:
 
 
 async def _run(arguments: tuple[str, ...], environment: dict[str, str]) -> int:
-    # Ctrl-c is for the command in front; the lab goes on until that has ended.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
+    """Run a command; the lab ends when it has ended, and not before."""
     try:
         process = await asyncio.create_subprocess_exec(*arguments, env=environment)
     except OSError as exc:
         raise UsageError(f"cannot run {arguments[0]!r}: {exc.strerror}") from exc
-    return await process.wait()
+
+    def hang_up() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGHUP)
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # ctrl-c is for the command in front
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, hang_up)
+    status = await process.wait()
+    return status if status >= 0 else 128 - status
