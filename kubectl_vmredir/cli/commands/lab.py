@@ -73,7 +73,8 @@ async def _up(lab: Lab, folder: Path, run: tuple[str, ...]) -> int:
         for ref in VMS:
             await lab.wait_running(ref)
         click.echo(
-            f"The lab is up: {len(lab.node_names)} nodes, {len(VMS)} VMs, {lab.backend} guests.\n"
+            f"The lab is up, with {lab.backend} guests: {', '.join(map(str, VMS))}; "
+            f"on {', '.join(lab.node_names)}.\n"
             f"  export KUBECONFIG={lab.kubeconfig} {LAB_VARIABLE}={folder}\n"
             "Try: kubectl vmredir slots, kubectl vmredir devices, kubectl get vmi -w\n"
             "Contexts: alice may edit (as you do now), admin may migrate.",
@@ -96,18 +97,22 @@ async def _until_signal() -> int:
 
 async def _run(arguments: tuple[str, ...], environment: dict[str, str]) -> int:
     """Run a command; the lab ends when it has ended, and not before."""
+    loop = asyncio.get_running_loop()
+    hung_up = asyncio.Event()
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # ctrl-c is for the command in front
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, hung_up.set)
     try:
         process = await asyncio.create_subprocess_exec(*arguments, env=environment)
     except OSError as exc:
         raise UsageError(f"cannot run {arguments[0]!r}: {exc.strerror}") from exc
-
-    def hang_up() -> None:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGHUP)
-
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, lambda: None)  # ctrl-c is for the command in front
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, hang_up)
-    status = await process.wait()
+    async with asyncio.TaskGroup() as group:
+        ended = group.create_task(process.wait(), name="command")
+        hangs_up = group.create_task(hung_up.wait(), name="hang-up")
+        await asyncio.wait([ended, hangs_up], return_when=asyncio.FIRST_COMPLETED)
+        if hangs_up.done():
+            with contextlib.suppress(ProcessLookupError):  # it heard of it from the terminal
+                process.send_signal(signal.SIGHUP)
+        hangs_up.cancel()
+        status = await ended
     return status if status >= 0 else 128 - status
