@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 CLOSE_TIMEOUT_S: Final = 1.0
 _HIGH_WATER_BYTES: Final = 512 << 10
 _LOW_WATER_BYTES: Final = 128 << 10
+_GATHER_BYTES: Final = 256 << 10
+"""Most bytes that are put together for one :meth:`StreamListener.received`."""
 _MAX_PINGS: Final = 16
 _PING: Final = struct.Struct(">Q")
+# Looked up for every frame: members of an enum are slow to get at.
+_BINARY: Final = picows.WSMsgType.BINARY
+_CONTINUATION: Final = picows.WSMsgType.CONTINUATION
 
 
 class StreamListener(Protocol):
@@ -56,6 +61,8 @@ class Websocket(picows.WSListener):
         self._ended = asyncio.Event()
         self._closing = False
         self._in_text = False
+        self._gathered = memoryview(bytearray(_GATHER_BYTES))
+        self._gathered_bytes = 0
         self._paused = False
         self._held: deque[bytes] = deque()  # at most what one turn of the loop reads
         self._pings: deque[tuple[bytes, float]] = deque(maxlen=_MAX_PINGS)
@@ -64,7 +71,7 @@ class Websocket(picows.WSListener):
     def send(self, data: bytes | memoryview) -> None:
         """Queue bytes, as one message; the view may be reused after the call."""
         if self._transport is not None and len(data) > 0:
-            self._transport.send(picows.WSMsgType.BINARY, data)
+            self._transport.send(_BINARY, data)
 
     def ping(self) -> None:
         """Send a ping; :meth:`StreamListener.pong` tells when the answer is there."""
@@ -116,22 +123,15 @@ class Websocket(picows.WSListener):
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         """See :meth:`picows.WSListener.on_ws_frame`."""
-        match frame.msg_type:
-            case picows.WSMsgType.BINARY:
-                self._in_text = False
-                self._deliver(frame)
-            case picows.WSMsgType.CONTINUATION:
-                if not self._in_text:
-                    self._deliver(frame)
-            case picows.WSMsgType.TEXT:
-                self._in_text = True
-            case picows.WSMsgType.PONG:
-                self._answered(frame.get_payload_as_bytes())
-            case picows.WSMsgType.CLOSE:
-                transport.send_close(picows.WSCloseCode.OK)
-                transport.disconnect()
-            case _:
-                pass
+        kind = frame.msg_type
+        if kind is _BINARY or kind is _CONTINUATION:
+            self._in_text = self._in_text and kind is _CONTINUATION
+            if frame.payload_size > 0 and not self._in_text:
+                self._take(frame)
+        else:
+            self._control(transport, kind, frame)
+        if self._gathered_bytes and frame.last_in_buffer:
+            self._hand_on_gathered()
 
     def pause_writing(self) -> None:
         """See :meth:`picows.WSListener.pause_writing`."""
@@ -152,13 +152,49 @@ class Websocket(picows.WSListener):
         if self._paused and self._transport is not None:
             self._transport.underlying_transport.pause_reading()
 
-    def _deliver(self, frame: picows.WSFrame) -> None:
-        if frame.payload_size == 0 or self._closing:
+    def _control(
+        self, transport: picows.WSTransport, kind: picows.WSMsgType, frame: picows.WSFrame
+    ) -> None:
+        match kind:
+            case picows.WSMsgType.TEXT:
+                self._in_text = True
+            case picows.WSMsgType.PONG:
+                self._answered(frame.get_payload_as_bytes())
+            case picows.WSMsgType.CLOSE:
+                self._hand_on_gathered()
+                transport.send_close(picows.WSCloseCode.OK)
+                transport.disconnect()
+            case _:
+                pass
+
+    def _take(self, frame: picows.WSFrame) -> None:
+        """Take the payload of a frame; frames that were read at once make one chunk.
+
+        A chunk costs its listener more than it costs to copy the 32 KiB that a message of
+        virt-handler has at most.
+        """
+        payload, size = frame.get_payload_as_memoryview(), frame.payload_size
+        if self._gathered_bytes + size > _GATHER_BYTES:
+            self._hand_on_gathered()
+        if self._gathered_bytes == 0 and (frame.last_in_buffer or size > _GATHER_BYTES):
+            self._hand_on(payload)
+            return
+        end = self._gathered_bytes + size
+        self._gathered[self._gathered_bytes : end] = payload
+        self._gathered_bytes = end
+
+    def _hand_on_gathered(self) -> None:
+        size, self._gathered_bytes = self._gathered_bytes, 0
+        if size:
+            self._hand_on(self._gathered[:size])
+
+    def _hand_on(self, data: memoryview) -> None:
+        if self._closing:
             return
         if self._paused:
-            self._held.append(frame.get_payload_as_bytes())
+            self._held.append(bytes(data))
         else:
-            self._listener.received(frame.get_payload_as_memoryview())
+            self._listener.received(data)
 
     def _answered(self, payload: bytes) -> None:
         """Find the ping that a pong answers; those before it will get no answer any more."""

@@ -15,7 +15,6 @@ from kubectl_vmredir.errors import (
     RemoteProtocolError,
     StreamLost,
 )
-from kubectl_vmredir.kubevirt.stream import Websocket
 from tests.support.scripted_server import (
     BINARY,
     CLOSE,
@@ -98,35 +97,59 @@ async def test_ping_of_the_server_is_answered(world: World) -> None:
         assert await answered.get() == (PONG, b"keep alive")
 
 
-async def test_paused_reader_hears_nothing_until_it_resumes(world: World) -> None:
-    ears, pings = Ears(), asyncio.Queue[None]()
+async def test_small_messages_that_are_read_at_once_are_heard_at_once(world: World) -> None:
+    ears = Ears()
 
     async def frames(exchange: Exchange) -> None:
         await exchange.write(b"".join(frame_bytes(BINARY, bytes([n])) for n in range(9)))
-        pings.put_nowait(None)
 
-    stream: Websocket | None = None
+    await world.open(accepting(frames), ears)
+    await ears.until(lambda: ears.chunks)
 
-    def pause_at_the_third() -> None:
-        assert stream is not None
-        if len(ears.heard) == 3:
-            stream.pause_reading()
+    assert ears.chunks == [bytes(range(9))]
 
-    ears.on_received = pause_at_the_third
-    gate = asyncio.Event()
+
+async def test_messages_of_all_sizes_stay_in_order(world: World) -> None:
+    ears = Ears()
+    messages = [os.urandom(size) for size in (5, 300_000, 7, 200_000, 100_000, 0, 1, 262_144, 3)]
+
+    async def frames(exchange: Exchange) -> None:
+        await exchange.write(b"".join(frame_bytes(BINARY, message) for message in messages))
+
+    await world.open(accepting(frames), ears)
+    await ears.until(lambda: len(ears.heard) >= sum(map(len, messages)))
+
+    assert bytes(ears.heard) == b"".join(messages)
+
+
+async def test_message_before_a_close_frame_is_heard(world: World) -> None:
+    ears = Ears()
 
     async def script(exchange: Exchange) -> None:
         await exchange.write(exchange.acceptance())
-        await gate.wait()
-        await frames(exchange)
-        await exchange.until_closed()
+        await exchange.write(frame_bytes(BINARY, b"last") + frame_bytes(CLOSE, b"\x03\xe8"))
+        await exchange.read_to_end()
 
-    stream = await world.open(script, ears)
-    gate.set()
-    await ears.until(lambda: len(ears.heard) == 3)
-    # A write of the server has long arrived when its answer to ours has: it is the same read.
+    await world.open(script, ears)
+    await ears.end()
+
+    assert ears.chunks == [b"last"]
+
+
+async def test_paused_reader_hears_nothing_until_it_resumes(world: World) -> None:
+    ears = Ears()
+    messages = [os.urandom(300_000), b"read together with the end of the first"]
+
+    async def frames(exchange: Exchange) -> None:
+        await exchange.write(b"".join(frame_bytes(BINARY, message) for message in messages))
+
+    stream = await world.open(accepting(frames), ears)
+    ears.on_received = stream.pause_reading
+    await ears.until(lambda: ears.chunks)
+    assert ears.chunks == messages[:1]
+
     stream.resume_reading()
-    assert bytes(ears.heard) == bytes(range(9))
+    assert ears.chunks == messages
 
 
 async def test_paused_reader_holds_the_server_back_and_loses_nothing(world: World) -> None:
