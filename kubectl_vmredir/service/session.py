@@ -349,11 +349,10 @@ class DeviceSession:
             return
         if self.first_sent_at is None:
             self.first_sent_at = self._loop.time()
-        total = sum(map(len, chunks))
-        self.bytes_up += total
-        if len(chunks) > 1 and total <= BATCH_BYTES:
+        if len(chunks) > 1 and sum(map(len, chunks)) <= BATCH_BYTES:
             chunks = [b"".join(chunks)]
         for chunk in chunks:
+            self.bytes_up += len(chunk)
             endpoint.link.send(chunk)
 
 

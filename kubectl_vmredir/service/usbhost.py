@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -19,6 +20,14 @@ logger = logging.getLogger(__name__)
 
 READ_BUFFER_BYTES: Final = 256 * 1024
 """What is read from the usb-host at once, at most."""
+
+SEND_BUFFER_BYTES: Final = 1 << 20
+"""Asked of the kernel for the data socket, which may give less: it takes several transfers at
+once then."""
+HIGH_WATER_BYTES: Final = 512 * 1024
+LOW_WATER_BYTES: Final = 128 * 1024
+"""Of what the kernel does not take; above the one and until below the other no more is read from
+the VM."""
 
 CONTROL_LINE_BYTES: Final = 64 * 1024
 """A longer line on the control socket is no message: the usb-host is given up."""
@@ -168,7 +177,9 @@ class UsbHost:
         self._control, _ = await loop.create_connection(
             lambda: _Control(self), sock=sockets.control
         )
+        sockets.data.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._data, _ = await loop.create_connection(lambda: _Data(self), sock=sockets.data)
+        self._data.set_write_buffer_limits(HIGH_WATER_BYTES, LOW_WATER_BYTES)
         try:
             async with asyncio.timeout(CLAIM_TIMEOUT_S):
                 await self._answered.wait()
@@ -181,10 +192,8 @@ class UsbHost:
         """Queue bytes for the usb-host; the views may be reused after the call."""
         if self._data is None or self._data.is_closing():
             return
-        if len(chunks) == 1:
-            self._data.write(chunks[0])
-        else:
-            self._data.writelines(chunks)
+        for chunk in chunks:
+            self._data.write(chunk)
 
     def read(self, enabled: bool) -> None:
         """Stop or go on reading from the usb-host."""

@@ -148,8 +148,14 @@ class ModelGuest:
 
     # -- what it asks for -------------------------------------------------------------------
 
-    def transfer(self, kind: int, packet_id: int) -> None:
-        """Ask for a transfer of one of the kinds that the device has."""
+    def transfer(self, kind: int, packet_id: int, *, stamps: int = 0) -> None:
+        """Ask for a transfer of one of the kinds that the device has.
+
+        Args:
+            kind: Which.
+            packet_id: Its id.
+            stamps: Length of a bulk output, in stamps of 8 bytes; 0 for one of many lengths.
+        """
         if not self.attached or packet_id in self._ids():
             return
         serial = len(self.sent_serials) + 1
@@ -166,7 +172,7 @@ class ModelGuest:
                 self._ask(BulkPacket(BULK_IN, ok, length), packet_id)
                 return
             case 3:
-                data = stamp * (1 + serial % 40)
+                data = stamp * (stamps or 1 + serial % 40)
                 self._ask(BulkPacket(BULK_OUT, ok, len(data), 0, data), packet_id)
             case 4:
                 self._ask(InterruptPacket(INTERRUPT_OUT, ok, len(stamp), stamp), packet_id)
