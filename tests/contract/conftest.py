@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.long_waits import LateAnswer, dial_of_hung_node
 from tests.support.vms import Vm, vm
 from tests.support.worlds import Kind, World, start_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from concurrent.futures import Future
 
     from kubectl_vmredir.k8s.client import KubeClient
 
@@ -25,6 +27,19 @@ def world(
     """A cluster that serves all tests of the session."""
     with start_world(request.param, tmp_path_factory.mktemp(str(request.param))) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def hung_dial(request: pytest.FixtureRequest, world: World) -> Iterator[Future[LateAnswer] | None]:
+    """A dial that is answered after a minute, if a test is going to ask for it.
+
+    It is begun by the first tests that do the API server no harm, so that nobody has to wait.
+    """
+    if any(item.path.stem == "test_when_time_passes" for item in request.session.items):
+        with dial_of_hung_node(world) as answered:
+            yield answered
+    else:
+        yield None
 
 
 @pytest.fixture

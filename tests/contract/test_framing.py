@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tests.support.vms import Vm
     from tests.support.worlds import World
 
+pytestmark = pytest.mark.usefixtures("hung_dial")  # begins here
+
 BINARY, CONTINUATION = Opcode.BINARY, Opcode.CONTINUATION
 CLOSE, PING, PONG, TEXT = Opcode.CLOSE, Opcode.PING, Opcode.PONG, Opcode.TEXT
 

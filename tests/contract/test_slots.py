@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,24 +12,16 @@ from kubectl_vmredir.lab.guests import sockets
 from kubectl_vmredir.lab.nodes.frames import Opcode
 from kubectl_vmredir.protocol.constants import ALL_CAPS, Cap
 from tests.support.raw_streams import RawStream, dial
-from tests.support.vms import WAIT_LIMIT_S, GuestEnd, GuestSocket
+from tests.support.vms import WAIT_LIMIT_S, GuestEnd, GuestSocket, all_slots
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator
 
     from tests.support.vms import Vm
     from tests.support.worlds import World
 
 FULL = "Internal error occurred: Can't connect to websocket (503): websocket: bad handshake"
 HELLO_BYTES = 80
-
-
-@contextmanager
-def all_slots(folder: Path) -> Iterator[list[GuestSocket]]:
-    """Be the guest of all four."""
-    with ExitStack() as stack:
-        yield [stack.enter_context(GuestSocket(folder, name)) for name in sockets.SLOTS]
 
 
 @asynccontextmanager
@@ -53,9 +45,12 @@ async def dial_until_opened(world: World, desk: Vm, stack: AsyncExitStack) -> Ra
     """Dial until there is a free slot."""
     async with asyncio.timeout(WAIT_LIMIT_S):
         while True:
-            stream = await stack.enter_async_context(dial(world, desk.stream()))
+            attempt = AsyncExitStack()
+            stream = await attempt.enter_async_context(dial(world, desk.stream()))
             if stream.answer.status == 101:
+                stack.push_async_exit(attempt)
                 return stream
+            await attempt.aclose()
 
 
 async def test_slots_are_given_in_order(world: World, desk: Vm) -> None:
@@ -145,7 +140,9 @@ async def test_a_second_client_of_a_busy_slot_hears_nothing_until_the_first_leav
         assert (await stream.receive(HELLO_BYTES))[12:].startswith(b"qemu usb-redir guest ")
 
 
-async def test_plain_gets_take_slots_that_nobody_can_use(world: World, desk: Vm) -> None:
+async def test_plain_gets_take_slots_until_virt_api_collects_its_garbage(
+    world: World, desk: Vm
+) -> None:
     with all_slots(await desk.run_folder()) as slots:
         async with world.http("alice") as http:
             for slot in slots:
@@ -156,3 +153,5 @@ async def test_plain_gets_take_slots_that_nobody_can_use(world: World, desk: Vm)
 
         async with dial(world, desk.stream()) as stream:
             assert await stream.message() == FULL
+        async with AsyncExitStack() as stack:
+            await dial_until_opened(world, desk, stack)

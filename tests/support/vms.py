@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from kubectl_vmredir.k8s.objects import EventType
@@ -16,7 +16,7 @@ from kubectl_vmredir.lab.objects import Collection
 from kubectl_vmredir.model import VmiRef
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
 
     from kubectl_vmredir.k8s.client import KubeClient
@@ -257,6 +257,13 @@ class GuestSocket:
         self._listener.close()
         for end in self._ends:
             end.close()
+
+
+@contextmanager
+def all_slots(folder: Path) -> Iterator[list[GuestSocket]]:
+    """Be the guest of all USB slots."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(GuestSocket(folder, name)) for name in sockets.SLOTS]
 
 
 class GuestEnd:

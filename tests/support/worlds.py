@@ -15,6 +15,7 @@ import json
 import select
 import subprocess
 import sys
+import threading
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,7 @@ class World:
     def __init__(self, kind: Kind, process: subprocess.Popen[bytes]) -> None:
         self.kind = kind
         self._process = process
+        self._lock = threading.Lock()
         self._places = Places(**self._answer(_START_LIMIT_S))
         self.kubeconfig = Path(self._places.kubeconfig)
 
@@ -162,9 +164,10 @@ class World:
     async def _order(self, *words: str) -> None:
         def give() -> None:
             assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps(words).encode() + b"\n")
-            self._process.stdin.flush()
-            assert self._answer(_ORDER_LIMIT_S) == {}, "an order was answered"
+            with self._lock:
+                self._process.stdin.write(json.dumps(words).encode() + b"\n")
+                self._process.stdin.flush()
+                assert self._answer(_ORDER_LIMIT_S) == {}, "an order was answered"
 
         await asyncio.to_thread(give)
 

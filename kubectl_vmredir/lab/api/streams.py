@@ -42,6 +42,8 @@ DIAL_TIMEOUT_S: Final = 60.0
 
 LEAK_S: Final = 60.0
 """How long a plain GET holds a slot: until the garbage collection of an idle virt-api."""
+LEAK_DIALS: Final = 100
+"""How many dials it holds the slot for: a busy virt-api collects its garbage earlier."""
 
 
 def check(kind: str, vmi: Json) -> None:
@@ -96,6 +98,7 @@ class Streams:
         self._dial_timeout_s = dial_timeout_s
         self._open: set[asyncio.Transport] = set()
         self._leaked: dict[asyncio.Transport, asyncio.TimerHandle] = {}
+        self._dials_since_leak = 0
 
     async def handle(self, call: Call) -> web.StreamResponse:
         """Answer a request for a stream; returns when the stream has ended.
@@ -104,6 +107,9 @@ class Streams:
             Refusal: In virt-api's words.
         """
         info, request = call.info, call.request
+        self._dials_since_leak += 1
+        if self._dials_since_leak > LEAK_DIALS:
+            self.collect_garbage()
         vmi = self._store.get(VMIS, info.namespace, info.name)
         if vmi is None:
             raise not_found(VMI, info.name)
@@ -159,6 +165,7 @@ class Streams:
             del self._leaked[transport]
             transport.abort()
 
+        self._dials_since_leak = 0
         self._leaked[transport] = asyncio.get_running_loop().call_later(LEAK_S, collect)
 
     async def _carry(self, request: web.BaseRequest, accepted: bytes, node: dial.Opened) -> None:
