@@ -32,7 +32,7 @@ def test_folder_is_made_for_this_user_only(tmp_path: Path) -> None:
 def test_second_lab_in_a_folder_is_refused(tmp_path: Path) -> None:
     with the_only_lab(tmp_path):
         with (
-            pytest.raises(LabError, match=rr"a lab runs in .* already") as caught,
+            pytest.raises(LabError, match=r"a lab runs in .* already") as caught,
             the_only_lab(tmp_path),
         ):
             pass
@@ -65,7 +65,7 @@ def test_folder_that_cannot_be_made_is_the_users_matter(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with (
-        pytest.raises(LabError, match=rr"cannot use .*: Not a directory"),
+        pytest.raises(LabError, match=r"cannot use .*: Not a directory"),
         the_only_lab(tmp_path / "file" / "lab"),
     ):
         pass
