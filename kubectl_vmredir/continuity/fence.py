@@ -26,18 +26,16 @@ class Fence:
     Args:
         ledger: The requests in flight.
         device: What has been set up on the device.
+
+    Attributes:
+        up: Whether something of a former guest may still be there.
     """
 
     def __init__(self, ledger: Ledger, device: Device) -> None:
         self._ledger = ledger
         self._device = device
         self._request: Request | None = None
-        self._up = False
-
-    @property
-    def up(self) -> bool:
-        """Whether something of a former guest may still be there."""
-        return self._up
+        self.up = False
 
     def put_up(self, caps: Cap) -> bytes:
         """Return what undoes all that the guest has done; packets for the usb-host."""
@@ -52,7 +50,7 @@ class Fence:
                 code = use(packet.type, 0)
                 own = Span(packet.type, 0, len(body), 0, 0, code, 0, body[:HEAD_SIZE], body)
                 self._request = self._ledger.enter(own)
-        self._up = True
+        self.up = True
         return b"".join(commands)
 
     def reach(self, request: Request | None) -> None:
@@ -62,9 +60,9 @@ class Fence:
 
     def take_down(self) -> bool:
         """Take the fence down if all is at rest behind it; return whether that was now."""
-        if not self._up or self._request is not None or self._ledger.open:
+        if not self.up or self._request is not None or self._ledger.open:
             return False
-        self._up = False
+        self.up = False
         return True
 
     def abandon(self) -> None:

@@ -121,6 +121,7 @@ class State(enum.Enum):
 # Looked up for every chunk or packet: members of an enum are slow to get at.
 _HOLDING = State.HOLDING
 _LIVE = State.LIVE
+_BROKEN = State.BROKEN
 _DEAD = (State.CUT, State.BROKEN)
 _DEVICELESS = (State.LOST, State.DETACHED)
 _UNPLUGGED = (State.GREETING, State.SETTLING)
@@ -212,9 +213,11 @@ class ContinuityMachine:
         linked = self._state is not _HOLDING
         match event:
             case HostBytes(data=data) if not self._host_ended:
-                self._host_sent(data)
+                effects = self.host_bytes(data)
+                return [SendToGuest(data)] if effects is None else effects
             case GuestBytes(data=data) if linked:
-                self._guest_sent(data)
+                effects = self.guest_bytes(data)
+                return [SendToHost(data)] if effects is None else effects
             case LinkOpened() if not linked and not self._host_ended:
                 self._open_link()
             case LinkEnded(boundary=Exact(offset=offset)) if offset > self._sent:
@@ -253,13 +256,13 @@ class ContinuityMachine:
         self._attached = False
         if self._detaching:
             self._detached()
-        if self._state is not State.BROKEN:
+        if self._state is not _BROKEN:
             self._guest_writable = self._reads_guest = True  # as the next link starts
             self._enter(State.HOLDING)
 
     def _end_host(self) -> None:
         self._host_ended = True
-        if self._state is not State.BROKEN and self._from_host.done < self._host_end:
+        if self._state is not _BROKEN and self._from_host.done < self._host_end:
             self._cut("the usb-host ended within a packet")
         elif self._state is _LIVE and self._attached:
             self._lose_device()
@@ -376,9 +379,20 @@ class ContinuityMachine:
 
     # -- from the usb-host ------------------------------------------------------------------
 
-    def _host_sent(self, chunk: memoryview) -> None:
-        if self._state is State.BROKEN:
-            return
+    def host_bytes(self, chunk: memoryview) -> Sequence[Effect] | None:
+        """Do what :meth:`handle` does for :class:`HostBytes`, in the steady state with less ado.
+
+        Returns:
+            The effects; None if the chunk goes to the guest as it is, and that is all.
+
+        Raises:
+            LocalProtocolError: If the usb-host has ended.
+        """
+        if self._host_ended:
+            raise LocalProtocolError("bytes of a usb-host that has ended")
+        self._effects = []
+        if self._state is _BROKEN:
+            return self._effects
         passage = self._from_host
         passage.feed(chunk)
         try:
@@ -396,12 +410,17 @@ class ContinuityMachine:
                     self._settle()
         except RemoteProtocolError as error:
             self._restart(f"the usb-host broke the protocol: {error}")
-            return
+            return self._effects
         if spans:
             self._host_end = spans[-1].end
-        self._to_guest(passage.close(self._host_end))
+        pieces = passage.close(self._host_end)
+        if pieces and pieces[0] is chunk and not self._effects and self._detach_at is None:
+            self._sent += len(chunk)
+            return None
+        self._to_guest(pieces)
         if self._detach_at is not None:
             self._send_disconnect()
+        return self._effects
 
     def _host_control(self, span: Span) -> bool:
         """Take note of a control packet, and return whether the guest may see it."""
@@ -444,9 +463,20 @@ class ContinuityMachine:
 
     # -- from the guest ---------------------------------------------------------------------
 
-    def _guest_sent(self, chunk: memoryview) -> None:
+    def guest_bytes(self, chunk: memoryview) -> Sequence[Effect] | None:
+        """Do what :meth:`handle` does for :class:`GuestBytes`, in the steady state with less ado.
+
+        Returns:
+            The effects; None if the chunk goes to the usb-host as it is, and that is all.
+
+        Raises:
+            LocalProtocolError: If there is no link.
+        """
+        if self._state is _HOLDING:
+            raise LocalProtocolError("bytes of a guest without a link")
+        self._effects = []
         if self._state in _DEAD:
-            return
+            return self._effects
         passage = self._from_guest
         passage.feed(chunk)
         try:
@@ -472,8 +502,12 @@ class ContinuityMachine:
                 self._restart(reason)
             else:
                 self._cut(reason)
-            return
-        self._to_host(passage.close(end))
+            return self._effects
+        pieces = passage.close(end)
+        if pieces and pieces[0] is chunk and not self._effects:
+            return None
+        self._to_host(pieces)
+        return self._effects
 
     def _guest_packet(self, span: Span) -> bool:
         """Take note of a whole packet, and return whether the usb-host may see it."""

@@ -145,20 +145,27 @@ class SpanTracker:
         spans: list[Span] = []
         size = len(chunk)
         position = self._skip
-        try:
-            while position < size:
-                if not self._partial:
-                    position = self._skim(chunk, position, spans)
-                if position < size:
-                    position = self._assemble(chunk, position, spans)
-        except RemoteProtocolError as error:
-            self._fault = str(error)
-            raise
+        if position < size and not self._partial:
+            position = self._skim(chunk, position, spans)
+        if position < size:
+            position = self._scan(chunk, position, spans)
         if spans:
             self._last_offset = spans[-1].offset
         self._skip = position - size
         self._offset += size
         return spans
+
+    def _scan(self, chunk: bytes | memoryview, position: int, spans: list[Span]) -> int:
+        """Step over all that is in the chunk, packet by packet where it must be."""
+        try:
+            while position < len(chunk):
+                position = self._assemble(chunk, position, spans)
+                if not self._partial:
+                    position = self._skim(chunk, position, spans)
+        except RemoteProtocolError as error:
+            self._fault = str(error)
+            raise
+        return position
 
     def _skim(self, chunk: bytes | memoryview, position: int, spans: list[Span]) -> int:
         """Step over data packets whose header and head are in the chunk: the steady state.
@@ -167,9 +174,9 @@ class SpanTracker:
         The checks of :func:`transfer_fault` are written out here: calls would cost as much
         as all the rest.
         """
-        start, rows, offset = self._start, self._rows, self._offset
-        header_size, input_carries = self._header_size, self._input_carries
-        last = len(chunk) - header_size - HEAD_SIZE
+        start, header_size, rows = self._start, self._header_size, self._rows
+        offset, input_carries = self._offset, self._input_carries
+        last = len(chunk) - start.size
         while position <= last:
             raw_type, length, packet_id, head = start.unpack_from(chunk, position)
             if (row := rows.get(raw_type)) is None:

@@ -45,7 +45,7 @@ from kubectl_vmredir.service.links import LinkEnd, LinkEndpoint
 from kubectl_vmredir.service.usbhost import UsbHost
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from kubectl_vmredir.continuity.events import Effect, Event
     from kubectl_vmredir.errors import VmRedirError
@@ -205,7 +205,10 @@ class DeviceSession:
 
     def host_received(self, data: memoryview) -> None:
         """Bytes came from the usb-host."""
-        self._feed(HostBytes(data))
+        if self._carrying_out:
+            self._feed(HostBytes(data))
+        else:
+            self._relay(data, self._machine.host_bytes, self._send_to_guest)
 
     def host_writable(self, writable: bool) -> None:
         """The write buffer to the usb-host passed a water mark."""
@@ -232,7 +235,10 @@ class DeviceSession:
     def link_bytes(self, data: memoryview) -> None:
         """QEMU sent bytes."""
         self.bytes_down += len(data)
-        self._feed(GuestBytes(data))
+        if self._carrying_out:
+            self._feed(GuestBytes(data))
+        else:
+            self._relay(data, self._machine.guest_bytes, self.usb_host.write)
 
     def link_writable(self, writable: bool) -> None:
         """The write buffer of the link passed a water mark."""
@@ -297,13 +303,38 @@ class DeviceSession:
         self._carrying_out = True
         try:
             self._carry_out(self._machine.handle(event))
-            while self._events:
-                self._carry_out(self._machine.handle(self._events.popleft()))
+            self._catch_up()
         except LocalProtocolError as bug:
-            logger.exception("session of %s", self.device)
-            self.start_over(f"internal error: {bug}")
+            self._break(bug)
         finally:
             self._carrying_out = False
+
+    def _relay(
+        self,
+        chunk: memoryview,
+        take: Callable[[memoryview], Sequence[Effect] | None],
+        send: Callable[[list[memoryview | bytes]], None],
+    ) -> None:
+        """Do as :meth:`_feed` with bytes: as a rule they go on as they are."""
+        self._carrying_out = True
+        try:
+            if (effects := take(chunk)) is None:
+                send([chunk])
+            else:
+                self._carry_out(effects)
+            self._catch_up()
+        except LocalProtocolError as bug:
+            self._break(bug)
+        finally:
+            self._carrying_out = False
+
+    def _catch_up(self) -> None:
+        while self._events:
+            self._carry_out(self._machine.handle(self._events.popleft()))
+
+    def _break(self, bug: LocalProtocolError) -> None:
+        logger.error("session of %s", self.device, exc_info=bug)
+        self.start_over(f"internal error: {bug}")
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:
         to_guest: list[memoryview | bytes] = []

@@ -77,6 +77,29 @@ def test_a_chunk_passes_as_the_view_it_was_both_ways() -> None:
     assert session.machine.open_requests == 0
 
 
+def test_the_short_ways_say_whether_all_passes_and_what_else_there_is_to_do() -> None:
+    machine = live().machine
+    request, answer = memoryview(wire((7, READ))), memoryview(wire((7, DATA)))
+
+    assert machine.guest_bytes(request) is None
+    assert machine.host_bytes(answer) is None
+    assert machine.host_bytes(answer) == []  # nobody has asked
+    assert machine.guest_bytes(request[:10]) == []
+    assert machine.guest_bytes(request[10:]) == [SendToHost(request[:10]), SendToHost(request[10:])]
+    assert machine.sent == len(wire(HOST_HELLO, *DESCRIPTION)) + len(answer)
+
+
+def test_the_short_ways_are_closed_where_the_long_ones_are() -> None:
+    session = Session()
+    hello = memoryview(wire(HOST_HELLO))
+
+    with pytest.raises(LocalProtocolError, match="guest without a link"):
+        session.machine.guest_bytes(hello)
+    session.handle(HostEnded())
+    with pytest.raises(LocalProtocolError, match="usb-host that has ended"):
+        session.machine.host_bytes(hello)
+
+
 def test_the_usb_host_gets_whole_packets_only() -> None:
     session = live()
     write = wire((7, BulkPacket(0x02, OK, 512, 0, bytes(512))))

@@ -12,7 +12,6 @@ import pytest
 from kubectl_vmredir.continuity.events import (
     Effect,
     Event,
-    GuestBytes,
     LinkOpened,
     SendToGuest,
 )
@@ -369,11 +368,10 @@ class Chatty(ContinuityMachine):
 
     size = 10
 
-    def handle(self, event: Event) -> Sequence[Effect]:
-        effects = list(super().handle(event))
-        if isinstance(event, GuestBytes) and bytes(event.data) == b"":
-            effects = [SendToGuest(b"x" * self.size) for _ in range(3)]
-        return effects
+    def guest_bytes(self, chunk: memoryview) -> Sequence[Effect] | None:
+        if chunk:
+            return super().guest_bytes(chunk)
+        return [SendToGuest(b"x" * self.size) for _ in range(3)]
 
 
 @pytest.mark.parametrize(("size", "messages"), [(10, 1), (BATCH_BYTES // 2, 3)])
@@ -428,10 +426,8 @@ async def test_without_rule_3_it_is_sent() -> None:
 class Broken(ContinuityMachine):
     """Takes what the guest says for impossible."""
 
-    def handle(self, event: Event) -> Sequence[Effect]:
-        if isinstance(event, GuestBytes):
-            raise LocalProtocolError("guest bytes cannot be")
-        return super().handle(event)
+    def guest_bytes(self, chunk: memoryview) -> Sequence[Effect] | None:
+        raise LocalProtocolError("guest bytes cannot be")
 
 
 async def test_bug_of_the_machine_ends_the_session_and_nothing_else() -> None:
