@@ -72,8 +72,8 @@ class ApiLink:
     """
 
     def __init__(self, stream: Websocket) -> None:
+        self.send = stream.send
         self._stream = stream
-        self._sent = 0
 
     @property
     def route(self) -> Route:
@@ -83,12 +83,7 @@ class ApiLink:
     @property
     def sent(self) -> int:
         """See :attr:`~kubectl_vmredir.service.ports.Link.sent`."""
-        return self._sent
-
-    def send(self, data: bytes | memoryview) -> None:
-        """See :meth:`~kubectl_vmredir.service.ports.Link.send`."""
-        self._sent += len(data)
-        self._stream.send(data)
+        return self._stream.sent
 
     def pause_reading(self) -> None:
         """See :meth:`~kubectl_vmredir.service.ports.Link.pause_reading`."""

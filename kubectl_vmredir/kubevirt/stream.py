@@ -52,9 +52,13 @@ class Websocket(picows.WSListener):
 
     Args:
         listener: Hears what comes in and how it ends.
+
+    Attributes:
+        sent: Bytes handed to :meth:`send` so far.
     """
 
     def __init__(self, listener: StreamListener) -> None:
+        self.sent = 0
         self._listener = listener
         self._transport: picows.WSTransport | None = None
         self._loop = asyncio.get_running_loop()
@@ -69,8 +73,13 @@ class Websocket(picows.WSListener):
         self._ping_count = 0
 
     def send(self, data: bytes | memoryview) -> None:
-        """Queue bytes, as one message; the view may be reused after the call."""
-        if self._transport is not None and len(data) > 0:
+        """Queue bytes, as one message; the view may be reused after the call.
+
+        Silently dropped after the end.
+        """
+        size = len(data)
+        self.sent += size
+        if self._transport is not None and size > 0:
             self._transport.send(_BINARY, data)
 
     def ping(self) -> None:
@@ -127,7 +136,10 @@ class Websocket(picows.WSListener):
         if kind is _BINARY or kind is _CONTINUATION:
             self._in_text = self._in_text and kind is _CONTINUATION
             if frame.payload_size > 0 and not self._in_text:
-                self._take(frame)
+                if frame.last_in_buffer and not self._gathered_bytes:
+                    self._hand_on(frame.get_payload_as_memoryview())
+                    return
+                self._gather(frame)
         else:
             self._control(transport, kind, frame)
         if self._gathered_bytes and frame.last_in_buffer:
@@ -167,8 +179,8 @@ class Websocket(picows.WSListener):
             case _:
                 pass
 
-    def _take(self, frame: picows.WSFrame) -> None:
-        """Take the payload of a frame; frames that were read at once make one chunk.
+    def _gather(self, frame: picows.WSFrame) -> None:
+        """Make one chunk of the frames that were read at once.
 
         A chunk costs its listener more than it costs to copy the 32 KiB that a message of
         virt-handler has at most.
@@ -176,7 +188,7 @@ class Websocket(picows.WSListener):
         payload, size = frame.get_payload_as_memoryview(), frame.payload_size
         if self._gathered_bytes + size > _GATHER_BYTES:
             self._hand_on_gathered()
-        if self._gathered_bytes == 0 and (frame.last_in_buffer or size > _GATHER_BYTES):
+        if size > _GATHER_BYTES:
             self._hand_on(payload)
             return
         end = self._gathered_bytes + size

@@ -205,9 +205,6 @@ class _Protocol(WSProtocol):  # type: ignore[misc]
         return self._view
 
     def buffer_updated(self, size: int) -> None:
-        if self.established:
-            super().buffer_updated(size)
-            return
         data = bytes(self._view[:size])
         self._unread += data
         self.answer.feed(data)
@@ -225,6 +222,9 @@ class _Protocol(WSProtocol):  # type: ignore[misc]
             view[:size] = unread[:size]
             unread = unread[size:]
             super().buffer_updated(size)
+        # From now on it is picows' connection: no detour for each read.
+        self.get_buffer = super().get_buffer  # type: ignore[method-assign]
+        self.buffer_updated = super().buffer_updated  # type: ignore[method-assign]
 
     def eof_received(self) -> bool:
         # Over TLS this is close_notify; a bare FIN is not told (asyncio, aiofastnet).
