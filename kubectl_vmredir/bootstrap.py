@@ -5,7 +5,6 @@ Adapters are imported when they are asked for: the command line must start fast.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from kubectl_vmredir.errors import LabError, UsbError
 from kubectl_vmredir.model import DeviceSelector
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncGenerator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
@@ -142,7 +142,17 @@ def open_lab(folder: Path, *, backend: str, nodes: int = 2, split: bool = False)
     return Lab(folder, backend=_backend(backend), nodes=nodes, split=split)
 
 
-def run_story(folder: Path, *, backend: str, migrations: int, say: Callable[[str], None]) -> Report:
+def story_loop(backend: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the event loop for :func:`tell_story`; None for asyncio's own."""
+    from kubectl_vmredir.lab.backends import Backend
+    from kubectl_vmredir.lab.fast_time import FastLoop
+
+    return FastLoop if _backend(backend) is Backend.SIM else None
+
+
+async def tell_story(
+    folder: Path, *, backend: str, migrations: int, say: Callable[[str], None]
+) -> Report:
     """Play the demo in a lab of its own in that folder; the user's kubeconfig is not read.
 
     Args:
@@ -154,18 +164,6 @@ def run_story(folder: Path, *, backend: str, migrations: int, say: Callable[[str
     Raises:
         VmRedirError: If the story cannot go on.
     """
-    from kubectl_vmredir.lab.backends import Backend
-    from kubectl_vmredir.lab.fast_time import SPEED, FastLoop
-
-    chosen = _backend(backend)
-    simulated = chosen is Backend.SIM
-    with asyncio.Runner(loop_factory=FastLoop if simulated else None) as runner:
-        return runner.run(_tell(folder, chosen, migrations, SPEED if simulated else 1, say))
-
-
-async def _tell(
-    folder: Path, backend: Backend, migrations: int, clock_speed: int, say: Callable[[str], None]
-) -> Report:
     from kubectl_vmredir.k8s.client import KubeClient
     from kubectl_vmredir.k8s.kubeconfig import ConfigOptions, load_config
     from kubectl_vmredir.kubevirt.cluster import KubevirtCluster
@@ -175,12 +173,14 @@ async def _tell(
     from kubectl_vmredir.lab.console import follow_console
     from kubectl_vmredir.lab.devices.source import VirtualDevices
     from kubectl_vmredir.lab.devices.stick import Stick
+    from kubectl_vmredir.lab.fast_time import speed
     from kubectl_vmredir.service.service import Service
 
-    image = secrets.token_bytes(story.IMAGE_BYTES[backend])
+    chosen = _backend(backend)
+    image = secrets.token_bytes(story.IMAGE_BYTES[chosen])
     stick = Stick("FLASH001", image, read_only=True)
-    async with Lab(folder, backend=backend) as lab, VirtualDevices([stick]) as devices:
-        say(f"a lab of {len(lab.node_names)} nodes is up, with {backend} guests")
+    async with Lab(folder, backend=chosen) as lab, VirtualDevices([stick]) as devices:
+        say(f"a lab of {len(lab.node_names)} nodes is up, with {chosen} guests")
         await lab.create_vm(story.VM, slots=(story.SLOT,))
         await lab.wait_running(story.VM)
         say(f"VM {story.VM} runs")
@@ -196,8 +196,8 @@ async def _tell(
                 bytes_served=lambda: stick.bytes_served,
                 migrate=lab.migrate,
                 console=follow_console(lab, story.VM),
-                backend=str(backend),
-                clock_speed=clock_speed,
+                backend=str(chosen),
+                clock_speed=speed(),
             )
             return await story.tell(stage, migrations=migrations, say=say)
 

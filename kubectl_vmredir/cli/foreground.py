@@ -12,11 +12,12 @@ import signal
 import sys
 import termios
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from kubectl_vmredir.cli.output import abandon, printable
+from kubectl_vmredir.cli.run import SIGNALS
 from kubectl_vmredir.errors import ExitCode
 from kubectl_vmredir.model import RedirectionState
 from kubectl_vmredir.service.interface import RedirectionChanged, StoryAdded
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
         Trouble,
     )
     from kubectl_vmredir.service.service import Service
-
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 async def keep_bound(service: Service, request: BindRequest) -> int:

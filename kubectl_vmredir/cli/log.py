@@ -12,6 +12,12 @@ _CHATTY: Final = ("httpx", "httpcore", "asyncio", "picows")
 """Packages whose log is for those who look for bugs in them: from level 6 on."""
 
 
+def quiet_libraries() -> None:
+    """Hear no more from servers and loops: connections are about to be cut, on purpose."""
+    for name in ("aiohttp", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 class _Formatter(logging.Formatter):
     """Warnings are for the user and look so; the rest is a log."""
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar
+import signal
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from kubectl_vmredir.bootstrap import open_devices, open_service
+from kubectl_vmredir.cli.log import quiet_libraries
 from kubectl_vmredir.errors import VmRedirError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from kubectl_vmredir.bootstrap import Connection, Options
     from kubectl_vmredir.model import LocalDevice
 
 Result = TypeVar("Result")
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Those that ask a command to end."""
 
 
 def with_service(options: Options, work: Callable[[Connection], Awaitable[Result]]) -> Result:
@@ -35,6 +40,48 @@ def local_devices(options: Options) -> Sequence[LocalDevice]:
             return await source.devices()
 
     return unwrapped(lambda: asyncio.run(main()))
+
+
+def until_signal(
+    work: Coroutine[Any, Any, Result],
+    *,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> Result:
+    """Run work that has much to clean up: the first of the signals cancels it, others wait.
+
+    Who presses ctrl-c twice does not cut the cleaning up short.
+
+    Args:
+        work: What to run.
+        loop_factory: Makes the event loop; None for asyncio's own.
+
+    Raises:
+        SystemExit: With the exit status of the signal, once all is cleaned up.
+    """
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(_cancelled_by_signals(work))
+
+
+async def _cancelled_by_signals(work: Coroutine[Any, Any, Result]) -> Result:
+    task = asyncio.current_task()
+    assert task is not None, "outside of a task"
+    loop = asyncio.get_running_loop()
+    came: list[signal.Signals] = []
+
+    def cancel(number: signal.Signals) -> None:
+        came.append(number)
+        if len(came) == 1:
+            quiet_libraries()
+            task.cancel()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, cancel, number)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if came:
+            raise SystemExit(128 + came[0]) from None
+        raise
 
 
 def unwrapped(run: Callable[[], Result]) -> Result:

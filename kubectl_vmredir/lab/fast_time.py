@@ -19,6 +19,11 @@ SPEED: Final = 10
 """Seconds of the loop's clock in a second."""
 
 
+def speed() -> int:
+    """Return how many seconds of the running loop's clock are in a second."""
+    return SPEED if isinstance(asyncio.get_running_loop(), FastLoop) else 1
+
+
 class _FastSelector(selectors.DefaultSelector):
     """Waits a fraction of what it is asked to wait."""
 

@@ -60,6 +60,7 @@ class Component:
                 cwd=self._folder,
                 env=environment,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
+                start_new_session=True,  # what is pressed on a terminal is not for it
             )  # fmt: skip
         return self
 

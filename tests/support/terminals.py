@@ -8,7 +8,7 @@ import pty
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import IO, Final
 
 from tests.support.commands import LIMIT_S, Cli
 
@@ -81,12 +81,20 @@ class Terminal:
 
 
 @asynccontextmanager
-async def on_a_terminal(cli: Cli, *arguments: str) -> AsyncIterator[Terminal]:
-    """Start the command on a terminal, and kill it at the end if it still runs."""
+async def on_a_terminal(
+    cli: Cli, *arguments: str, stdout: IO[bytes] | None = None
+) -> AsyncIterator[Terminal]:
+    """Start the command on a terminal, and kill it at the end if it still runs.
+
+    Args:
+        cli: The command.
+        arguments: Its arguments.
+        stdout: Takes its output instead.
+    """
     master, slave = pty.openpty()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-ISc", _WITH_TERMINAL, sys.executable, "-m", "kubectl_vmredir", *arguments,
-        stdin=slave, stdout=slave, stderr=slave, env=cli.variables, cwd=cli.home,
+        stdin=slave, stdout=stdout or slave, stderr=slave, env=cli.variables, cwd=cli.home,
         start_new_session=True,
     )  # fmt: skip
     os.close(slave)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_vmredir.bootstrap import run_story
+from kubectl_vmredir.bootstrap import story_loop, tell_story
 from kubectl_vmredir.cli.output import document
-from kubectl_vmredir.cli.run import unwrapped
+from kubectl_vmredir.cli.run import until_signal, unwrapped
 from kubectl_vmredir.errors import ExitCode, UsageError
 from kubectl_vmredir.model import to_json
 
@@ -44,16 +44,19 @@ def command(headless: bool, backend: str, migrations: int, output: str | None) -
     """
     if not headless:
         raise UsageError("the demo has no terminal UI yet", hint="Add --headless.")
-    # A script gets the report alone; a person sees the story.
-    quiet = output is not None and not sys.stderr.isatty()
+    # A person sees the story; a script gets the report alone.
+    watched = sys.stderr is not None and sys.stderr.isatty()
 
     def say(sentence: str) -> None:
-        if not quiet:
+        if watched:
             click.echo(sentence, err=True)
 
     with tempfile.TemporaryDirectory(prefix="vmredir-demo-") as folder:
         report = unwrapped(
-            lambda: run_story(Path(folder), backend=backend, migrations=migrations, say=say)
+            lambda: until_signal(
+                tell_story(Path(folder), backend=backend, migrations=migrations, say=say),
+                loop_factory=story_loop(backend),
+            )
         )
     if output:
         document(to_json(report), output)

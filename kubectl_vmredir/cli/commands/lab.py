@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from kubectl_vmredir.bootstrap import LAB_VARIABLE, lab_folder, open_lab
-from kubectl_vmredir.cli.run import unwrapped
+from kubectl_vmredir.cli.run import SIGNALS, until_signal, unwrapped
 from kubectl_vmredir.errors import ExitCode, UsageError
 from kubectl_vmredir.model import VmiRef
 
@@ -59,7 +59,7 @@ def up(backend: str, nodes: int, split: bool, folder: Path | None, run: tuple[st
         raise UsageError("this is the shell of a lab already", hint="Leave it first: exit")
     where = (folder or lab_folder()).absolute()
     return unwrapped(
-        lambda: asyncio.run(
+        lambda: until_signal(
             _up(open_lab(where, backend=backend, nodes=nodes, split=split), where, run)
         )
     )
@@ -89,7 +89,7 @@ async def _up(lab: Lab, folder: Path, run: tuple[str, ...]) -> int:
 async def _until_signal() -> int:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         loop.add_signal_handler(number, stopped.set)
     await stopped.wait()
     return ExitCode.OK

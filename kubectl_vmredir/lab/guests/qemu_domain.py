@@ -90,6 +90,7 @@ class QemuDomain:
                     cwd=folder,
                     stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
                     pass_fds=[listener.fileno()],
+                    start_new_session=True,  # what is pressed on a terminal is not for it
                 )  # fmt: skip
             self._monitor = await Monitor.connect(folder, _MONITOR, self._event)
         except FileNotFoundError as exc:

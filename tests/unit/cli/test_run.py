@@ -1,0 +1,64 @@
+"""Work that a signal cancels, and what is cleaned up after it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from kubectl_vmredir.cli.run import SIGNALS, until_signal
+from tests.support.virtual_clock import VirtualClockLoop
+
+
+@pytest.fixture(autouse=True)
+def loud_libraries() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ("aiohttp", "asyncio")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+
+
+def test_work_that_no_signal_ends_gives_its_result() -> None:
+    async def work() -> str:
+        return "done"
+
+    assert until_signal(work()) == "done"
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_first_signal_cancels_and_the_second_does_not_cut_the_cleaning_up_short(
+    number: signal.Signals,
+) -> None:
+    steps: list[str] = []
+
+    async def work() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            await asyncio.sleep(60)
+            steps.append("not cancelled")
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(5)
+            steps.append("cleaned up")
+
+    with pytest.raises(SystemExit) as ended:
+        until_signal(work(), loop_factory=VirtualClockLoop)
+
+    assert ended.value.code == 128 + number
+    assert steps == ["cleaned up"]
+
+
+def test_cancellation_of_another_kind_is_no_signal() -> None:
+    async def work() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(60)
+
+    with pytest.raises(asyncio.CancelledError):
+        until_signal(work())
