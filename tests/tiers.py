@@ -59,6 +59,7 @@ def _cluster() -> str:
 
 _KUBECTL = () if shutil.which("kubectl") else ("kubernetes-client",)
 _QEMU = ("qemu-system-x86", "qemu-system-common")
+_GUEST_IMAGE = (sys.executable, "-m", "kubectl_vmredir.lab.guests.image")
 
 TIERS = (
     Tier("native", ("libusbredirparser1", "libusbredirhost1", "libusb-1.0-0"), _libraries),
@@ -66,10 +67,10 @@ TIERS = (
         "qemu",
         _QEMU,
         lambda: _programs("qemu-system-x86_64", "dpkg-deb", "apt-get"),
-        (sys.executable, "-m", "kubectl_vmredir.lab.guests.image"),
+        _GUEST_IMAGE,
     ),
     Tier("peers", _KUBECTL, _peers),
-    Tier("cluster", (*_KUBECTL, *_QEMU, "ncat", "util-linux"), _cluster),
+    Tier("cluster", (*_KUBECTL, *_QEMU, "ncat", "util-linux"), _cluster, _GUEST_IMAGE),
 )
 
 

@@ -29,6 +29,15 @@ def world(
         yield started
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Function, nextitem: pytest.Item | None) -> None:
+    """End the world with the last test of this folder: others have the machine to themselves."""
+    if nextitem is None or nextitem.path.parent != item.path.parent:
+        world = item.funcargs["world"]
+        assert isinstance(world, World)
+        world.end()
+
+
 @pytest.fixture(scope="session")
 def hung_dial(request: pytest.FixtureRequest, world: World) -> Iterator[Future[LateAnswer] | None]:
     """A dial that is answered after a minute, if a test is going to ask for it.

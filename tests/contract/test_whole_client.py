@@ -1,4 +1,4 @@
-"""The whole client against the whole cluster: a stick, a VM that moves, and a user with the role edit.
+"""The whole client on the whole cluster: a stick, a VM that moves, a user with the role edit.
 
 In the real world the VM is the project's guest in QEMU, moved by virt-controller. The guest reads
 the stick directly, hashes it, and says on its console what it found; the stick's content is
@@ -15,8 +15,6 @@ import re
 import secrets
 import signal
 from typing import TYPE_CHECKING
-
-import pytest
 
 from kubectl_vmredir.lab.guests.image import build
 from kubectl_vmredir.lab.guests.report import DiskSeen, PassDone

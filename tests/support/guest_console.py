@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from kubectl_vmredir.kubevirt.websocket import Websocket, dial
+from kubectl_vmredir.kubevirt.stream import Websocket
+from kubectl_vmredir.kubevirt.websocket import dial
 from kubectl_vmredir.lab import objects
 from kubectl_vmredir.lab.guests.report import ConsoleReader
 
@@ -61,7 +62,7 @@ class GuestConsole:
                     await self._ended.wait()
                 finally:
                     await stream.close()
-                await vm.wait(lambda vmi, old=node: objects.status(vmi)["nodeName"] != old)
+                await vm.has_left(node)
 
     # -- what the websocket tells -------------------------------------------------------------
 

@@ -99,6 +99,10 @@ class Vm:
         """Wait until it runs, and return the VMI."""
         return await self.wait(lambda vmi: objects.phase(vmi) == "Running")
 
+    async def has_left(self, node: str) -> JsonObject:
+        """Wait until it is on another node, and return the VMI."""
+        return await self.wait(lambda vmi: objects.status(vmi)["nodeName"] != node)
+
     async def settled(self) -> JsonObject:
         """Wait until nobody has anything more to say about it, and return the VMI."""
         return await self.wait(

@@ -88,8 +88,25 @@ class World:
         self.kind = kind
         self._process = process
         self._lock = threading.Lock()
+        self._places: Places
+
+    def wait_ready(self) -> None:
+        """Wait until it has started."""
         self._places = Places(**self._answer(_START_LIMIT_S))
-        self.kubeconfig = Path(self._places.kubeconfig)
+
+    def end(self) -> None:
+        """End it, and all that belongs to it; does nothing the second time."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(_END_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+    @property
+    def kubeconfig(self) -> Path:
+        """For people: contexts admin, alice and others."""
+        return Path(self._places.kubeconfig)
 
     # -- as a client --------------------------------------------------------------------------
 
@@ -196,12 +213,9 @@ def start_world(kind: Kind, folder: Path) -> Iterator[World]:
             start_new_session=True,  # a ctrl-c is for the tests alone
         ) as process,
     ):
+        world = World(kind, process)
         try:
-            yield World(kind, process)
+            world.wait_ready()
+            yield world
         finally:
-            assert process.stdin is not None
-            process.stdin.close()
-            try:
-                process.wait(_END_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            world.end()
