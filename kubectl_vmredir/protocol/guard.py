@@ -93,22 +93,21 @@ endpoint may just have gone with a change of configuration."""
 
 
 class HostGuard:
-    """Checks the stream of a usb-host, and learns from it what the device is like."""
+    """Checks the stream of a usb-host, and learns from it what the device is like.
+
+    Attributes:
+        requests: What may be asked of the endpoints, as :func:`use`; nothing before ep_info.
+    """
 
     def __init__(self) -> None:
+        self.requests: frozenset[int] = frozenset()
         self._tracker = SpanTracker(Side.HOST)
-        self._requests: frozenset[int] = frozenset()
         self._streams: frozenset[int] = frozenset()
 
     @property
     def caps(self) -> Cap | None:
         """The agreed capabilities; None until both hellos are known."""
         return self._tracker.caps
-
-    @property
-    def requests(self) -> frozenset[int]:
-        """What may be asked of the endpoints, as :func:`use`; nothing before ep_info."""
-        return self._requests
 
     def agree(self, guest_caps: Cap) -> None:
         """Tell what the guest's hello said; before the usb-host can answer it."""
@@ -134,7 +133,7 @@ class HostGuard:
             raise RemoteProtocolError("filter_filter would crash the VM")
         if span.type is PacketType.EP_INFO:
             ep_info = EpInfo.decode(body, self.caps or NO_CAPS)
-            self._requests = frozenset(_uses(ep_info, _REQUESTS))
+            self.requests = frozenset(_uses(ep_info, _REQUESTS))
             self._streams = frozenset(_uses(ep_info, _STREAMS))
 
     def _check_stream(self, span: Span) -> None:

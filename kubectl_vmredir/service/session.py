@@ -322,7 +322,8 @@ class DeviceSession:
                 send([chunk])
             else:
                 self._carry_out(effects)
-            self._catch_up()
+            if self._events:
+                self._catch_up()
         except LocalProtocolError as bug:
             self._break(bug)
         finally:
