@@ -1,0 +1,1 @@
+"""Benchmarks, as ratios against a peer in the same run; see docs/performance.md."""
