@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from kubectl_vmredir.lab.api.server import ApiServer
 from tests.support.lab_api import add_handler_pod, add_vm, add_vmi, vm, vmi
+from tests.support.real_clients import LIMIT_S, RealClient
 
 pytestmark = pytest.mark.peers
 
-KUBECTL_S = 20
 MIGRATION = """
 apiVersion: kubevirt.io/v1
 kind: VirtualMachineInstanceMigration
@@ -29,64 +25,19 @@ spec:
 """
 
 
-@dataclass
-class Done:
-    """What a command left."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> list[list[str]]:
-        """The words of each line."""
-        return [line.split() for line in self.out.splitlines()]
-
-
-class Kubectl:
-    """Runs kubectl with the lab's kubeconfig and an empty home."""
-
-    def __init__(self, kubeconfig: Path, home: Path) -> None:
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "KUBECONFIG": str(kubeconfig),
-            "HOME": str(home),
-        }
-
-    async def __call__(self, *arguments: str, stdin: str = "") -> Done:
-        async with self.started(*arguments) as process, asyncio.timeout(KUBECTL_S):
-            out, err = await process.communicate(stdin.encode())
-        return Done(process.returncode or 0, out.decode(), err.decode())
-
-    @asynccontextmanager
-    async def started(self, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        """Run kubectl as long as the context lasts."""
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            "kubectl", *arguments, stdin=pipe, stdout=pipe, stderr=pipe, env=self._environment
-        )
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.communicate()
-
-
 @pytest.fixture
-def kubectl(server: ApiServer, tmp_path: Path) -> Kubectl:
+def kubectl(server: ApiServer, tmp_path: Path) -> RealClient:
     server.write_kubeconfig(tmp_path / "kubeconfig")
-    (tmp_path / "home").mkdir()
-    return Kubectl(tmp_path / "kubeconfig", tmp_path / "home")
+    return RealClient("kubectl", tmp_path / "kubeconfig", tmp_path / "home")
 
 
-async def test_version(kubectl: Kubectl) -> None:
+async def test_version(kubectl: RealClient) -> None:
     done = await kubectl("version", "-o", "json")
 
     assert json.loads(done.out)["serverVersion"]["gitVersion"].startswith("v1.36")
 
 
-async def test_api_resources(kubectl: Kubectl) -> None:
+async def test_api_resources(kubectl: RealClient) -> None:
     done = await kubectl("api-resources", "--api-group=kubevirt.io", "--no-headers")
 
     assert done.status == 0
@@ -96,13 +47,13 @@ async def test_api_resources(kubectl: Kubectl) -> None:
 
 
 @pytest.mark.parametrize("context", ["alice", "alice-cert", "alice-exec"])
-async def test_whoami(kubectl: Kubectl, context: str) -> None:
+async def test_whoami(kubectl: RealClient, context: str) -> None:
     done = await kubectl("auth", "whoami", "--context", context, "-o", "json")
 
     assert json.loads(done.out)["status"]["userInfo"]["username"] == "alice"
 
 
-async def test_impersonation(kubectl: Kubectl) -> None:
+async def test_impersonation(kubectl: RealClient) -> None:
     done = await kubectl(
         "auth", "whoami", "--context=admin", "--as=bob", "--as-group=g", "--as-uid=7", "-o", "json"
     )
@@ -114,7 +65,7 @@ async def test_impersonation(kubectl: Kubectl) -> None:
     }
 
 
-async def test_can_i(kubectl: Kubectl) -> None:
+async def test_can_i(kubectl: RealClient) -> None:
     answers = [
         (await kubectl("auth", "can-i", *question)).out.strip()
         for question in (("get", "vmi"), ("create", "vmim"), ("create", "pods/exec"))
@@ -123,14 +74,14 @@ async def test_can_i(kubectl: Kubectl) -> None:
     assert answers == ["yes", "no", "yes"]
 
 
-async def test_can_i_answers_no_about_usbredir_as_on_a_real_cluster(kubectl: Kubectl) -> None:
+async def test_can_i_answers_no_about_usbredir_as_on_a_real_cluster(kubectl: RealClient) -> None:
     resource = "virtualmachineinstances.subresources.kubevirt.io"
     done = await kubectl("auth", "can-i", "get", resource, "--subresource=usbredir")
 
     assert done.out.strip() == "no"
 
 
-async def test_get_in_all_forms(server: ApiServer, kubectl: Kubectl) -> None:
+async def test_get_in_all_forms(server: ApiServer, kubectl: RealClient) -> None:
     add_vmi(server, vmi())
 
     plain = await kubectl("get", "vmi")
@@ -148,7 +99,7 @@ async def test_get_in_all_forms(server: ApiServer, kubectl: Kubectl) -> None:
 
 
 @pytest.mark.parametrize("resource", ["vm", "vmim", "pods", "nodes", "ns", "events", "leases"])
-async def test_get_of_each_resource(server: ApiServer, kubectl: Kubectl, resource: str) -> None:
+async def test_get_of_each_resource(server: ApiServer, kubectl: RealClient, resource: str) -> None:
     add_handler_pod(server, "node1", 8186)
     add_vm(server, vm())
     done = await kubectl("get", resource, "-A", "--context=admin")
@@ -156,7 +107,7 @@ async def test_get_of_each_resource(server: ApiServer, kubectl: Kubectl, resourc
     assert done.status == 0
 
 
-async def test_get_of_what_is_not_there_and_of_what_is_not_allowed(kubectl: Kubectl) -> None:
+async def test_get_of_what_is_not_there_and_of_what_is_not_allowed(kubectl: RealClient) -> None:
     missing = await kubectl("get", "vmi", "none")
     forbidden = await kubectl("get", "vmi", "-A")
     nobody = await kubectl("get", "vmi", "--context=nobody")
@@ -171,7 +122,7 @@ async def test_get_of_what_is_not_there_and_of_what_is_not_allowed(kubectl: Kube
 
 
 async def test_a_migration_is_created_changed_and_deleted(
-    server: ApiServer, kubectl: Kubectl
+    server: ApiServer, kubectl: RealClient
 ) -> None:
     add_vmi(server, vmi())
     admin = "--context=admin"
@@ -198,7 +149,7 @@ async def test_a_migration_is_created_changed_and_deleted(
     assert left.out == ""
 
 
-async def test_apply(server: ApiServer, kubectl: Kubectl) -> None:
+async def test_apply(server: ApiServer, kubectl: RealClient) -> None:
     add_vmi(server, vmi())
 
     first = await kubectl("apply", "-f", "-", "--context=admin", stdin=MIGRATION)
@@ -208,7 +159,7 @@ async def test_apply(server: ApiServer, kubectl: Kubectl) -> None:
     assert second.out.endswith("/move unchanged\n")
 
 
-async def test_a_node_is_cordoned(kubectl: Kubectl) -> None:
+async def test_a_node_is_cordoned(kubectl: RealClient) -> None:
     node = "apiVersion: v1\nkind: Node\nmetadata: {name: node1}\n"
     await kubectl("create", "-f", "-", "--context=admin", stdin=node)
 
@@ -219,11 +170,11 @@ async def test_a_node_is_cordoned(kubectl: Kubectl) -> None:
     assert nodes.rows[0][1] == "Unknown,SchedulingDisabled"
 
 
-async def test_a_watch_shows_each_change(server: ApiServer, kubectl: Kubectl) -> None:
+async def test_a_watch_shows_each_change(server: ApiServer, kubectl: RealClient) -> None:
     add_vmi(server, vmi())
     async with (
         kubectl.started("get", "vmi", "-w", "--no-headers") as process,
-        asyncio.timeout(KUBECTL_S),
+        asyncio.timeout(LIMIT_S),
     ):
         assert process.stdout is not None
         first = (await process.stdout.readline()).split()
@@ -237,11 +188,11 @@ async def test_a_watch_shows_each_change(server: ApiServer, kubectl: Kubectl) ->
     assert (second[0], second[3]) == (b"fedora", b"node2")
 
 
-async def test_a_delete_waits_for_the_finalizer(server: ApiServer, kubectl: Kubectl) -> None:
+async def test_a_delete_waits_for_the_finalizer(server: ApiServer, kubectl: RealClient) -> None:
     add_vmi(server, vmi())
     async with kubectl.started("delete", "vmi", "fedora") as process:
         assert process.stdout is not None
-        async with asyncio.timeout(KUBECTL_S):
+        async with asyncio.timeout(LIMIT_S):
             await process.stdout.readline()
             patch = '{"metadata":{"finalizers":null}}'
             await kubectl("patch", "vmi", "fedora", "--type=merge", "-p", patch, "--context=admin")

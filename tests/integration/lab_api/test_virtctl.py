@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,61 +10,26 @@ import pytest
 from kubectl_vmredir.lab.api.server import ApiServer
 from tests.support.lab_api import add_vm, add_vmi, fake_handler, vm, vmi
 from tests.support.peers import peer
+from tests.support.real_clients import LIMIT_S, RealClient
 
 pytestmark = pytest.mark.peers
 
-VIRTCTL_S = 20
-
-
-class Virtctl:
-    """Runs virtctl with the lab's kubeconfig."""
-
-    def __init__(self, kubeconfig: Path) -> None:
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "KUBECONFIG": str(kubeconfig),
-            "HOME": str(kubeconfig.parent),
-        }
-
-    async def __call__(self, *arguments: str) -> tuple[int, str]:
-        """Return exit status and all that was printed."""
-        async with self.started(*arguments) as process, asyncio.timeout(VIRTCTL_S):
-            out, _ = await process.communicate()
-        return process.returncode or 0, out.decode()
-
-    @asynccontextmanager
-    async def started(self, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        """Run virtctl as long as the context lasts."""
-        process = await asyncio.create_subprocess_exec(
-            peer("virtctl"),
-            *arguments,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=self._environment,
-        )
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.communicate()
-
 
 @pytest.fixture
-def virtctl(server: ApiServer, tmp_path: Path) -> Virtctl:
+def virtctl(server: ApiServer, tmp_path: Path) -> RealClient:
     server.write_kubeconfig(tmp_path / "kubeconfig")
-    return Virtctl(tmp_path / "kubeconfig")
+    return RealClient(peer("virtctl"), tmp_path / "kubeconfig", tmp_path / "home")
 
 
-async def test_version(virtctl: Virtctl) -> None:
-    status, out = await virtctl("version")
+async def test_version(virtctl: RealClient) -> None:
+    done = await virtctl("version")
 
-    assert status == 0
-    assert 'Server Version: version.Info{GitVersion:"v1.9.0"' in out
+    assert done.status == 0
+    assert 'Server Version: version.Info{GitVersion:"v1.9.0"' in done.out
 
 
 async def test_migrate_needs_the_right_and_then_starts_one_migration(
-    server: ApiServer, virtctl: Virtctl
+    server: ApiServer, virtctl: RealClient
 ) -> None:
     add_vm(server, vm())
     add_vmi(server, vmi())
@@ -77,29 +39,31 @@ async def test_migrate_needs_the_right_and_then_starts_one_migration(
     again = await virtctl("migrate", "fedora", "--context=admin")
     cancelled = await virtctl("migrate-cancel", "fedora", "--context=admin")
 
-    assert forbidden[0] == 1
-    assert 'cannot update resource "virtualmachines/migrate"' in forbidden[1]
-    assert started == (0, "VM fedora was scheduled to migrate\n")
-    assert "in-flight migration detected" in again[1]
-    assert cancelled[0] == 0
+    assert forbidden.status == 1
+    assert 'cannot update resource "virtualmachines/migrate"' in forbidden.err
+    assert (started.status, started.out) == (0, "VM fedora was scheduled to migrate\n")
+    assert "in-flight migration detected" in again.err
+    assert cancelled.status == 0
 
 
-async def test_usbredir_shows_the_refusals_of_virt_api(server: ApiServer, virtctl: Virtctl) -> None:
+async def test_usbredir_shows_the_refusals_of_virt_api(
+    server: ApiServer, virtctl: RealClient
+) -> None:
     add_vmi(server, vmi(passthrough=False))
 
     missing = await virtctl("usbredir", "--no-launch", "none")
     refused = await virtctl("usbredir", "--no-launch", "fedora")
 
-    assert 'virtualmachineinstance.kubevirt.io "none" not found' in missing[1]
-    assert "Not configured with USB Redirection" in refused[1]
+    assert 'virtualmachineinstance.kubevirt.io "none" not found' in missing.err
+    assert "Not configured with USB Redirection" in refused.err
 
 
 async def test_usbredir_carries_bytes_until_the_node_ends_the_stream(
-    server: ApiServer, virtctl: Virtctl
+    server: ApiServer, virtctl: RealClient
 ) -> None:
     add_vmi(server, vmi())
     async with (
-        asyncio.timeout(VIRTCTL_S),
+        asyncio.timeout(LIMIT_S),
         fake_handler(server) as handler,
         virtctl.started("usbredir", "--no-launch", "fedora") as process,
     ):
@@ -115,10 +79,10 @@ async def test_usbredir_carries_bytes_until_the_node_ends_the_stream(
         node.writer.write(b"\x82\x02hi")
         answer = await reader.readexactly(2)
         node.writer.transport.abort()
-        out, _ = await process.communicate()
+        _, err = await process.communicate()
         writer.close()
 
     assert frame[:2] == b"\x82\x85"
     assert bytes(byte ^ frame[2 + at % 4] for at, byte in enumerate(frame[6:])) == b"hello"
     assert answer == b"hi"
-    assert b"websocket: close 1006 (abnormal closure): unexpected EOF" in out
+    assert b"websocket: close 1006 (abnormal closure): unexpected EOF" in err
