@@ -20,8 +20,11 @@ from kubectl_vmredir.cli.output import abandon, printable
 from kubectl_vmredir.cli.run import SIGNALS
 from kubectl_vmredir.errors import ExitCode
 from kubectl_vmredir.model import RedirectionState
-from kubectl_vmredir.service.interface import RedirectionChanged, StoryAdded
-from kubectl_vmredir.service.service import SHUTDOWN_WAIT_S
+from kubectl_vmredir.service.interface import (
+    SHUTDOWN_WAIT_S,
+    RedirectionChanged,
+    StoryAdded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -11,7 +11,7 @@ characters in them are escaped by whoever shows them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from kubectl_vmredir.model import HandoverKind, RedirectionState, Route
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
         VmiRef,
         VmiView,
     )
+
+SHUTDOWN_WAIT_S: Final = 60.0
+"""How long a shutdown waits for the gate before it leaves the decision to the user."""
 
 
 @dataclass(frozen=True, slots=True)

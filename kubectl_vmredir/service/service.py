@@ -26,6 +26,7 @@ from kubectl_vmredir.service.bulkhead import contained, unexpected
 from kubectl_vmredir.service.gate import RULES, Act, Wait
 from kubectl_vmredir.service.identity import IdentityCheck
 from kubectl_vmredir.service.interface import (
+    SHUTDOWN_WAIT_S,
     ClosingWaits,
     ExitRisk,
     Numbers,
@@ -54,9 +55,6 @@ if TYPE_CHECKING:
     from kubectl_vmredir.service.ports import Cluster, DeviceSource, Dialer
 
 logger = logging.getLogger(__name__)
-
-SHUTDOWN_WAIT_S: Final = 60.0
-"""How long a shutdown waits for the gate before it leaves the decision to the user."""
 
 SUSPEND_CHECK_S: Final = 1.0
 
