@@ -11,6 +11,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 IO = {"asyncio", "socket", "ssl", "subprocess", "threading"}
 LIBRARIES = {"aiohttp", "click", "httpx", "kubernetes", "picows", "pyudev", "textual", "usb"}
+NOT_FOR_HELP = {
+    "aiohttp",
+    "httpx",
+    "kubectl_vmredir.service.service",
+    "kubernetes",
+    "picows",
+    "textual",
+}
 
 
 @pytest.mark.parametrize(
@@ -33,16 +41,6 @@ def test_pure_layers_load_no_io(module: str) -> None:
     assert set(done.stdout.split()) & (IO | LIBRARIES) == set()
 
 
-CLUSTER_SIDE = {
-    "aiohttp",
-    "httpx",
-    "kubectl_vmredir.service.service",
-    "kubernetes",
-    "picows",
-    "textual",
-}
-
-
 @pytest.mark.parametrize(
     "arguments", [("--help",), ("version", "--help"), ("devices", "--virtual")]
 )
@@ -52,7 +50,7 @@ def test_commands_that_need_no_cluster_load_no_client_of_one(
     loaded = modules_loaded_by(arguments, home=tmp_path)
 
     assert "kubectl_vmredir.cli.main" in loaded
-    assert loaded & CLUSTER_SIDE == set()
+    assert loaded & NOT_FOR_HELP == set()
 
 
 def modules_loaded_by(arguments: tuple[str, ...], *, home: Path) -> set[str]:
