@@ -131,17 +131,27 @@ class Websocket(picows.WSListener):
         )
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
-        """See :meth:`picows.WSListener.on_ws_frame`."""
-        kind = frame.msg_type
-        if kind is _BINARY or kind is _CONTINUATION:
-            self._in_text = self._in_text and kind is _CONTINUATION
-            if frame.payload_size > 0 and not self._in_text:
-                if frame.last_in_buffer and not self._gathered_bytes:
-                    self._hand_on(frame.get_payload_as_memoryview())
-                    return
-                self._gather(frame)
-        else:
+        """See :meth:`picows.WSListener.on_ws_frame`.
+
+        Frames that were read at once make one chunk: that costs the listener more than it costs
+        to copy the 32 KiB that a message of virt-handler has at most.
+        """
+        kind, size = frame.msg_type, 0
+        if kind is _BINARY:
+            self._in_text, size = False, frame.payload_size
+        elif kind is not _CONTINUATION:
             self._control(transport, kind, frame)
+        elif not self._in_text:
+            size = frame.payload_size
+        if size > 0:
+            begin, payload = self._gathered_bytes, frame.get_payload_as_memoryview()
+            end = begin + size
+            if end > _GATHER_BYTES or (begin == 0 and frame.last_in_buffer):
+                self._hand_on_gathered()
+                self._hand_on(payload)
+            else:
+                self._gathered[begin:end] = payload
+                self._gathered_bytes = end
         if self._gathered_bytes and frame.last_in_buffer:
             self._hand_on_gathered()
 
@@ -178,22 +188,6 @@ class Websocket(picows.WSListener):
                 transport.disconnect()
             case _:
                 pass
-
-    def _gather(self, frame: picows.WSFrame) -> None:
-        """Make one chunk of the frames that were read at once.
-
-        A chunk costs its listener more than it costs to copy the 32 KiB that a message of
-        virt-handler has at most.
-        """
-        payload, size = frame.get_payload_as_memoryview(), frame.payload_size
-        if self._gathered_bytes + size > _GATHER_BYTES:
-            self._hand_on_gathered()
-        if size > _GATHER_BYTES:
-            self._hand_on(payload)
-            return
-        end = self._gathered_bytes + size
-        self._gathered[self._gathered_bytes : end] = payload
-        self._gathered_bytes = end
 
     def _hand_on_gathered(self) -> None:
         size, self._gathered_bytes = self._gathered_bytes, 0

@@ -109,6 +109,26 @@ async def test_small_messages_that_are_read_at_once_are_heard_at_once(world: Wor
     assert ears.chunks == [bytes(range(9))]
 
 
+async def test_messages_that_are_read_together_with_dropped_ones_are_heard(world: World) -> None:
+    ears = Ears()
+
+    async def frames(exchange: Exchange) -> None:
+        await exchange.write(
+            frame_bytes(BINARY, b"before ")
+            + frame_bytes(TEXT, b"dropped, ", fin=False)
+            + frame_bytes(PING, b"")
+            + frame_bytes(CONTINUATION, b"and its end")
+            + frame_bytes(BINARY, b"after", fin=False)
+            + frame_bytes(CONTINUATION)
+            + frame_bytes(TEXT, b"dropped, too")
+        )
+
+    await world.open(accepting(frames), ears)
+    await ears.until(lambda: ears.chunks)
+
+    assert ears.chunks == [b"before after"]
+
+
 async def test_messages_of_all_sizes_stay_in_order(world: World) -> None:
     ears = Ears()
     messages = [os.urandom(size) for size in (5, 300_000, 7, 200_000, 100_000, 0, 1, 262_144, 3)]
