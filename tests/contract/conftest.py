@@ -1,4 +1,10 @@
-"""The two worlds; every test runs in both, and cannot tell which it is in."""
+"""The two worlds; every test runs in both, and cannot tell which it is in.
+
+Where they differ the lab is wrong. What only one of them can do is not here: faults of the lab
+that nothing real can be asked for (RST after 101, slow network, ghost slots), and of the real one
+what takes minutes (continue tokens that expire, bookmarks of quiet watches) or its own
+controllers (webhooks that fail while virt-api is down, servers that drain after SIGTERM).
+"""
 
 from __future__ import annotations
 

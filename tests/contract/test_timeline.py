@@ -3,9 +3,10 @@
 What is expected was recorded once on a real control plane (tests/data/traces). Updates may be
 merged into one, but none may come apart or overtake another.
 
-Not here, because this real control plane cannot produce it: post-copy, decentralised migrations,
-the dialect of KubeVirt <= 1.5, and a second launcher of a VMI on one node ("Found multiple
-sockets"). The lab's are tested by themselves (tests/integration/lab_nodes, tests/unit/service).
+Not here, because this real control plane cannot produce it: post-copy (its nodes do pre-copy),
+decentralised migrations (no synchronisation controller), the dialect of KubeVirt <= 1.5, and a
+second launcher of a VMI on one node ("Found multiple sockets"). The tracker's and the lab's answers
+to these are tested by themselves (tests/unit/service, tests/integration/lab_nodes).
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ class Rig:
                 self._start(part)
             case ["freeze", part]:
                 self._process(part).signal(signal.SIGSTOP)
+                self._wait_until("stop", lambda: _stopped(self._process(part).pid))
             case ["thaw", part]:
                 self._process(part).signal(signal.SIGCONT)
             case ["copying"]:
@@ -72,6 +73,12 @@ class Rig:
                 os.kill(int(pid.read_text()), signal.SIGKILL)
                 return
         raise ValueError(f"no guest in {pod}")
+
+
+def _stopped(pid: int) -> bool:
+    """Return whether all threads of a process stand still: proc(5), state T."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
 
 
 def _copying() -> bool:
