@@ -136,23 +136,27 @@ class Websocket(picows.WSListener):
         Frames that were read at once make one chunk: that costs the listener more than it costs
         to copy the 32 KiB that a message of virt-handler has at most.
         """
-        kind, size = frame.msg_type, 0
+        kind = frame.msg_type
         if kind is _BINARY:
-            self._in_text, size = False, frame.payload_size
-        elif kind is not _CONTINUATION:
-            self._control(transport, kind, frame)
-        elif not self._in_text:
+            self._in_text = False
             size = frame.payload_size
+        elif kind is _CONTINUATION:
+            size = 0 if self._in_text else frame.payload_size
+        else:
+            size = 0
+            self._control(transport, kind, frame)
+        last = frame.last_in_buffer
         if size > 0:
             begin, payload = self._gathered_bytes, frame.get_payload_as_memoryview()
             end = begin + size
-            if end > _GATHER_BYTES or (begin == 0 and frame.last_in_buffer):
-                self._hand_on_gathered()
+            if end > _GATHER_BYTES or (last and begin == 0):
+                if begin > 0:
+                    self._hand_on_gathered()
                 self._hand_on(payload)
-            else:
-                self._gathered[begin:end] = payload
-                self._gathered_bytes = end
-        if self._gathered_bytes and frame.last_in_buffer:
+                return
+            self._gathered[begin:end] = payload
+            self._gathered_bytes = end
+        if last and self._gathered_bytes:
             self._hand_on_gathered()
 
     def pause_writing(self) -> None:
