@@ -480,8 +480,10 @@ class ContinuityMachine:
         passage = self._from_guest
         passage.feed(chunk)
         try:
-            goes_nowhere = self._state in _DEVICELESS
-            spans = (self._guest.follow if goes_nowhere else self._guest.feed)(chunk)
+            if self._state in _DEVICELESS:
+                spans = self._guest.follow(chunk)  # they go nowhere
+            else:
+                spans = self._guest.feed(chunk)
             if self._unfinished is not None:
                 spans.insert(0, self._unfinished)
                 self._unfinished = None

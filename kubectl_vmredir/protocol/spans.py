@@ -143,59 +143,48 @@ class SpanTracker:
         if self._fault is not None:
             raise RemoteProtocolError(self._fault)
         spans: list[Span] = []
-        size = len(chunk)
-        position = self._skip
-        if position < size and not self._partial:
-            position = self._skim(chunk, position, spans)
-        if position < size:
-            position = self._scan(chunk, position, spans)
+        size, offset, position = len(chunk), self._offset, self._skip
+        while position < size:
+            # The steady state is to step over data packets whose header and head are in the
+            # chunk. The checks of transfer_fault() are written out, and all is in one place,
+            # because calls would cost as much as the rest.
+            start, header_size, input_carries = self._start, self._header_size, self._input_carries
+            last = size - start.size if not self._partial else -1
+            while position <= last:
+                raw_type, length, packet_id, head = start.unpack_from(chunk, position)
+                if (row := self._rows.get(raw_type)) is None:
+                    break
+                packet_type, inner_size, low_weight, high_weight, max_tail, two_way = row
+                endpoint, low, high = _FIELDS.unpack(head)
+                wanted = low * low_weight + high * high_weight
+                carries = (endpoint >= INPUT) is input_carries
+                tail = length - inner_size
+                if wanted > max_tail or (tail != wanted if carries else tail or not two_way):
+                    break
+                if length < HEAD_SIZE:
+                    head = head[:length]
+                begin = offset + position
+                position += header_size + length
+                end = offset + position
+                used = raw_type << 8 | endpoint
+                spans.append(
+                    Span(packet_type, packet_id, length, begin, end, used, wanted, head, None)
+                )
+            if position < size:
+                position = self._step(chunk, position, spans)
         if spans:
             self._last_offset = spans[-1].offset
         self._skip = position - size
-        self._offset += size
+        self._offset = offset + size
         return spans
 
-    def _scan(self, chunk: bytes | memoryview, position: int, spans: list[Span]) -> int:
-        """Step over all that is in the chunk, packet by packet where it must be."""
+    def _step(self, chunk: bytes | memoryview, position: int, spans: list[Span]) -> int:
+        """Take what is no whole data packet, or looks wrong; return where it or the chunk ends."""
         try:
-            while position < len(chunk):
-                position = self._assemble(chunk, position, spans)
-                if not self._partial:
-                    position = self._skim(chunk, position, spans)
+            return self._assemble(chunk, position, spans)
         except RemoteProtocolError as error:
             self._fault = str(error)
             raise
-        return position
-
-    def _skim(self, chunk: bytes | memoryview, position: int, spans: list[Span]) -> int:
-        """Step over data packets whose header and head are in the chunk: the steady state.
-
-        Return where it met something else: a control packet, the end, or what looks wrong.
-        The checks of :func:`transfer_fault` are written out here: calls would cost as much
-        as all the rest.
-        """
-        start, header_size, rows = self._start, self._header_size, self._rows
-        offset, input_carries = self._offset, self._input_carries
-        last = len(chunk) - start.size
-        while position <= last:
-            raw_type, length, packet_id, head = start.unpack_from(chunk, position)
-            if (row := rows.get(raw_type)) is None:
-                return position
-            packet_type, inner_size, low_weight, high_weight, max_tail, two_way = row
-            endpoint, low, high = _FIELDS.unpack(head)
-            size = low * low_weight + high * high_weight
-            carries = (endpoint >= INPUT) is input_carries
-            tail = length - inner_size
-            if size > max_tail or (tail != size if carries else tail or not two_way):
-                return position
-            if length < HEAD_SIZE:
-                head = head[:length]
-            begin = offset + position
-            position += header_size + length
-            end = offset + position
-            used = raw_type << 8 | endpoint
-            spans.append(Span(packet_type, packet_id, length, begin, end, used, size, head, None))
-        return position
 
     def _assemble(self, chunk: bytes | memoryview, position: int, spans: list[Span]) -> int:
         """Collect one packet which is a control packet, or lies across chunks."""
