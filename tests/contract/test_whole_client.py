@@ -17,13 +17,14 @@ import signal
 from typing import TYPE_CHECKING
 
 from kubectl_vmredir.lab.guests.image import build
-from kubectl_vmredir.lab.guests.report import DiskSeen, PassDone
+from kubectl_vmredir.lab.guests.report import DiskSeen, Gap, PassDone
 from tests.support.commands import Cli
 from tests.support.guest_console import GuestConsole
 from tests.support.vms import NAMESPACE, vm
 from tests.support.worlds import Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.worlds import World
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 MIGRATIONS = int(os.environ.get("VMREDIR_CLUSTER_MIGRATIONS", "5"))
 STICK_BYTES = 1 << 20
 HANDED_OVER = re.compile(
-    r"connected: .*\((\w+) handover, (node\d) to (node\d), link gap (\d+) ms\)"
+    r"connected: .*\((?P<kind>\w+) handover, node\d to node\d, link gap (?P<gap>\d+) ms\)"
 )
 
 
@@ -70,7 +71,9 @@ async def a_whole_pass_since(console: GuestConsole, disk: DiskSeen) -> PassDone:
         count = len(passes) + 1
 
 
-async def test_a_stick_stays_plugged_through_migrations(world: World, tmp_path: Path) -> None:
+async def test_a_stick_stays_plugged_through_migrations(
+    world: World, tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
+) -> None:
     content = secrets.token_bytes(STICK_BYTES)
     cli, console = with_stick(tmp_path, content), GuestConsole()
     async with vm(world, annotations=guest_of(world), memory="192Mi") as desk:
@@ -84,18 +87,26 @@ async def test_a_stick_stays_plugged_through_migrations(world: World, tmp_path: 
             await running.says("connected")
             disks = await console.wait(DiskSeen, 1)
             passes = [await a_whole_pass_since(console, disks[-1])]
-            told = []
+            handovers = []
             for number in range(MIGRATIONS):
                 await desk.moved()
-                told.append(HANDED_OVER.search(await running.says("handover")))
+                told = HANDED_OVER.search(await running.says("handover"))
+                assert told is not None
+                handovers.append(told)
                 disks = await console.wait(DiskSeen, number + 2)
                 passes.append(await a_whole_pass_since(console, disks[-1]))
             following.cancel()
             running.signal(signal.SIGINT)
             done = await running.end()
 
+    gaps = {
+        "link": [int(told["gap"]) for told in handovers],
+        "guest": [gap.milliseconds for gap in console.of(Gap)],
+    }
+    for name, values in gaps.items():
+        record_testsuite_property(f"{world.kind}_{name}_gaps_ms", values)
     assert {done.sha256 for done in passes} == {hashlib.sha256(content).hexdigest()}
     assert all(done.errors == 0 for done in passes)
-    assert [found and found[1] for found in told] == ["cold"] * MIGRATIONS
+    assert [told["kind"] for told in handovers] == ["cold"] * MIGRATIONS
     assert done.status == 130
     assert "error" not in done.err
