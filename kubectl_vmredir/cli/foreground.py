@@ -164,12 +164,12 @@ def _somebody_is_there() -> bool:
 
 async def _confirmed() -> bool:
     """Ask on the terminal; unlike click's question this one can be cancelled."""
-    _say("End now all the same? [y/N]: ", end=False)
     loop = asyncio.get_running_loop()
     answered = asyncio.Event()
     try:
-        # What was typed before the question does not answer it.
+        # What was typed before the question does not answer it; what comes after it does.
         termios.tcflush(sys.stdin, termios.TCIFLUSH)
+        _say("End now all the same? [y/N]: ", end=False)
         loop.add_reader(sys.stdin.fileno(), answered.set)
         try:
             await answered.wait()
