@@ -52,9 +52,10 @@ class Certificates:
 class DataPath:
     """A path that is up; see :func:`data_path`."""
 
-    def __init__(self, far_end: _Process, middle: _Process | None) -> None:
-        self._far_end = far_end
+    def __init__(self, usb_host: _Process, middle: _Process | None, far_end: _Process) -> None:
+        self._usb_host = usb_host
         self._middle = middle
+        self._far_end = far_end
 
     async def run(self, load: Load, seconds: float) -> Sample:
         """Run a load for so long.
@@ -62,9 +63,26 @@ class DataPath:
         Raises:
             RuntimeError: If a process of the path has ended, or is stuck.
         """
+        self._share_cpus(load)
         before = await self._cpu_s()
         answer = await self._far_end.ask(json.dumps({"load": load.name, "seconds": seconds}))
         return Sample(load, Run(**json.loads(answer)), await self._cpu_s() - before)
+
+    def _share_cpus(self, load: Load) -> None:
+        """Give each process the CPUs that it may run on.
+
+        All of them, if there is work for all at once. With one transfer in flight just one
+        process runs at a time, and waking one up takes much longer on another CPU than on the
+        same: so that each path pays for that as often, what is measured has one CPU, the ends
+        another.
+        """
+        everywhere = os.sched_getaffinity(0)
+        first, last = min(everywhere), max(everywhere)
+        apart = load.in_flight == 1
+        for process in (self._usb_host, self._far_end):
+            process.run_on({first} if apart else everywhere)
+        if self._middle is not None:
+            self._middle.run_on({last} if apart else everywhere)
 
     async def _cpu_s(self) -> float:
         return 0.0 if self._middle is None else float(await self._middle.ask("cpu"))
@@ -84,12 +102,12 @@ async def data_path(certificates: Certificates, middle: Middle) -> AsyncIterator
         )
         to_far_end = ("--port", await far_end.hear(), "--ca", str(certificates.ca))
         if middle is Middle.NOTHING:
-            await stack.enter_async_context(_process("usb_host", *to_far_end))
+            usb_host = await stack.enter_async_context(_process("usb_host", *to_far_end))
             between = None
         else:
             (host_data, data), (host_control, control) = socket.socketpair(), socket.socketpair()
             with host_data, data, host_control, control:
-                await stack.enter_async_context(
+                usb_host = await stack.enter_async_context(
                     _process("usb_host", data=host_data, control=host_control)
                 )
                 between = await stack.enter_async_context(
@@ -97,7 +115,7 @@ async def data_path(certificates: Certificates, middle: Middle) -> AsyncIterator
                 )
             await between.expect("ready")
         await far_end.expect("ready")
-        yield DataPath(far_end, between)
+        yield DataPath(usb_host, between, far_end)
 
 
 class _Process:
@@ -129,6 +147,10 @@ class _Process:
         """Wait for this line."""
         heard = await self.hear()
         assert heard == line, f"{heard!r} in place of {line!r}"
+
+    def run_on(self, cpus: set[int]) -> None:
+        """Let it run on these CPUs only."""
+        os.sched_setaffinity(self._process.pid, cpus)
 
     async def end(self) -> None:
         """End it, the hard way if need be."""
