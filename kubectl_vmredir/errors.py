@@ -10,7 +10,10 @@
         * DeviceNotFound
         * DeviceAmbiguous
         * DeviceBusy
+        * DevicePermissionDenied
+        * DeviceUnsafe
         * DeviceLost
+        * UsbUnavailable
     * ClusterError
         * KubeconfigError
         * ClusterUnreachable
@@ -46,6 +49,8 @@ from kubectl_vmredir.model import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from kubectl_vmredir.model import Finding
 
 
 class ExitCode(enum.IntEnum):
@@ -134,14 +139,50 @@ class DeviceBusy(UsbError):
 
     exit_code = ExitCode.TAKEN
 
-    def __init__(self, device: LocalDevice, holder: str) -> None:
-        super().__init__(f"device {device} is held by {holder}")
+    def __init__(self, device: LocalDevice, holder: str, *, hint: str | None = None) -> None:
+        super().__init__(f"device {device} is held by {holder}", hint=hint)
+
+
+class DevicePermissionDenied(UsbError):
+    """The device is plugged in, but this user may not open it."""
+
+    def __init__(self, device: LocalDevice) -> None:
+        selector = DeviceSelector.of(device)
+        super().__init__(
+            f"permission denied on {device.node} (device {device})",
+            hint=(
+                "Let your user open it, with the udev rule that this prints:\n"
+                f"  kubectl vmredir doctor --udev-rule {selector}"
+            ),
+        )
+
+
+class DeviceUnsafe(UsbError):
+    """Taking the device from this machine would harm it, and was not asked for.
+
+    Args:
+        device: The device.
+        findings: Those that forbid it, worst first; at least one.
+    """
+
+    exit_code = ExitCode.TAKEN
+
+    def __init__(self, device: LocalDevice, findings: Sequence[Finding]) -> None:
+        reasons = "; ".join(finding.message for finding in findings)
+        hints = [finding.hint for finding in findings if finding.hint]
+        super().__init__(
+            f"device {device} is needed here: {reasons}", hint="\n".join(hints) or None
+        )
 
 
 class DeviceLost(UsbError):
     """The device went away while it was in use."""
 
     retryable = True
+
+
+class UsbUnavailable(UsbError):
+    """This machine has no USB that we can use: no bus, no udev, or a library is missing."""
 
 
 class ClusterError(VmRedirError):

@@ -9,7 +9,7 @@ import dataclasses
 import enum
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NewType, Self
 
 JsonValue = bool | int | float | str | None | list["JsonValue"] | dict[str, "JsonValue"]
@@ -113,6 +113,7 @@ class LocalDevice:
         classes: Class triples of its interfaces, in order.
         node: Device node, None for a virtual device.
         virtual: Whether it exists in software only.
+        word: What it is, where more is known than its classes say; empty if not.
     """
 
     ids: VendorProduct
@@ -126,6 +127,7 @@ class LocalDevice:
     classes: tuple[UsbClass, ...]
     node: str | None = None
     virtual: bool = False
+    word: str = field(default="", compare=False)
 
     @property
     def bus_device(self) -> str:
@@ -134,7 +136,9 @@ class LocalDevice:
 
     @property
     def kind(self) -> str:
-        """A word for what it is, from its interface classes."""
+        """A word for what it is."""
+        if self.word:
+            return self.word
         for usb_class in self.classes:
             if usb_class.base == 3 and usb_class.sub == 1:
                 return {1: "keyboard", 2: "mouse"}.get(usb_class.protocol, "input")
@@ -144,6 +148,73 @@ class LocalDevice:
 
     def __str__(self) -> str:
         return str(self.ids)
+
+
+class Danger(enum.StrEnum):
+    """What a finding means for who wants to take a device from this machine."""
+
+    NEVER = "never"
+    """It is refused, whatever is asked."""
+    FORCE = "force"
+    """It is done only with ``--force``."""
+    ALLOW = "allow"
+    """It is done only with ``--allow keyboard``, and undone unless confirmed in time."""
+    NOTE = "note"
+    """It is done, and said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something to know before a device is taken from this machine.
+
+    Attributes:
+        danger: What it means.
+        message: One clause, for people; may hold untrusted text.
+        hint: What to do about it, if there is something; a command where there is one.
+    """
+
+    danger: Danger
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A program of this machine that uses a device through a node of its own.
+
+    Attributes:
+        program: Its name; untrusted. ``another user's program`` where it cannot be seen.
+        pid: Process id; None where it cannot be seen.
+        node: The node that it holds, or the interface that it has claimed.
+        claims: Whether it has claimed an interface, so that nobody else can have the device.
+        command: What makes it let go; empty if we know nothing.
+    """
+
+    program: str
+    pid: int | None
+    node: str
+    claims: bool
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUse:
+    """How this machine uses a device right now. Changes all the time, unlike the device.
+
+    Attributes:
+        drivers: Kernel driver of each interface, in their order; empty text for none.
+            ``usbfs`` is a program in user space.
+        openable: Whether this user may open the device node.
+        holders: Programs that use it, other than ours.
+        redirected_by: Process id of ours that has claimed it; None if there is none.
+        findings: What to know before it is taken, worst first.
+    """
+
+    drivers: tuple[str, ...] = ()
+    openable: bool = True
+    holders: tuple[Holder, ...] = ()
+    redirected_by: int | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 _SELECTOR: Final = (

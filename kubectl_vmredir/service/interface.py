@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kubectl_vmredir.errors import VmRedirError
     from kubectl_vmredir.model import (
         DeviceSelector,
+        DeviceUse,
         LocalDevice,
         RedirectionId,
         VmiRef,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 SHUTDOWN_WAIT_S: Final = 60.0
 """How long a shutdown waits for the gate before it leaves the decision to the user."""
+
+TRIAL_S: Final = 30.0
+"""How long the only keyboard or pointer stays in a VM if nobody confirms that it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +44,39 @@ class BindRequest:
         device: Which device.
         vmi: Which VM.
         slot: Name of the slot; None for the first that holds no redirection of ours.
+        force: Whether findings of danger ``force`` are accepted.
+        allow_keyboard: Whether the only keyboard or pointer of this machine may be taken. It
+            comes back after :data:`TRIAL_S` unless :meth:`RedirectionService.confirm` is called.
     """
 
     device: DeviceSelector
     vmi: VmiRef
     slot: str | None = None
+    force: bool = False
+    allow_keyboard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BindPlan:
+    """What a bind would do: it was looked at, and nothing was done.
+
+    Attributes:
+        device: The device.
+        use: How this machine uses it, with what speaks against taking it.
+        vmi: The VM.
+        slot: Name of the slot that it would get.
+        handover: What to expect at a migration.
+        handover_doubt: Why nothing better; empty for seamless.
+        trouble: What would forbid it; None if it would be done.
+    """
+
+    device: LocalDevice
+    use: DeviceUse
+    vmi: VmiRef
+    slot: str
+    handover: HandoverKind
+    handover_doubt: str
+    trouble: Trouble | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +349,13 @@ class RedirectionService(Protocol):
             UsbError: If they cannot be listed.
         """
 
+    async def device_use(self, device: LocalDevice) -> DeviceUse:
+        """Return how this machine uses a device, and what speaks against taking it.
+
+        Raises:
+            DeviceNotFound: If it is not plugged in.
+        """
+
     async def vmis(self, namespace: str | None, selector: str = "") -> Sequence[VmiSlots]:
         """Return VMs and their slots, of one namespace or of all (None).
 
@@ -343,6 +382,7 @@ class RedirectionService(Protocol):
             DeviceNotFound: If there is no such device.
             DeviceAmbiguous: If there is more than one.
             DeviceBusy: If another redirection of ours has it.
+            DeviceUnsafe: If taking it would harm this machine, and was not asked for.
             VmiNotFound: If there is no such VM.
             VmiNotReady: If it is not running.
             NoUsbSlots: If it has no slots.
@@ -350,6 +390,20 @@ class RedirectionService(Protocol):
             SlotTaken: If the slot is for another redirection of ours.
             SlotsFull: If all of its slots are for redirections of ours.
             ClusterError: If the cluster could not be asked.
+        """
+
+    async def plan(self, request: BindRequest) -> BindPlan:
+        """Say what :meth:`bind` would do, and do nothing.
+
+        Raises:
+            VmRedirError: As :meth:`bind`, if there is nothing to plan with.
+        """
+
+    async def confirm(self, redirection_id: RedirectionId) -> None:
+        """Keep the only keyboard or pointer in the VM; see :class:`BindRequest`.
+
+        Raises:
+            RedirectionNotFound: If there is none of that id.
         """
 
     async def unbind(self, redirection_id: RedirectionId) -> None:

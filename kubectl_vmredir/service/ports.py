@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kubectl_vmredir.errors import VmRedirError
     from kubectl_vmredir.model import (
         Boundary,
+        DeviceUse,
         Identity,
         LocalDevice,
         Route,
@@ -55,11 +56,21 @@ class DeviceSource(Protocol):
     def changes(self) -> AsyncIterator[None]:
         """Yield whenever :meth:`devices` may have changed, until closed."""
 
-    async def claim(self, device: LocalDevice) -> UsbHostSockets:
-        """Start a usb-host for exactly this device.
+    async def use(self, device: LocalDevice) -> DeviceUse:
+        """Look how this machine uses the device, and what speaks against taking it.
 
         Raises:
-            UsbError: If it cannot be had: gone, busy, no permission.
+            DeviceNotFound: If it is not plugged in.
+        """
+
+    async def claim(self, device: LocalDevice) -> UsbHostSockets:
+        """Start a usb-host for exactly this device. Whether it is safe was asked before.
+
+        Raises:
+            DeviceNotFound: If it is not plugged in.
+            DeviceBusy: If somebody else has it.
+            DevicePermissionDenied: If this user may not open it.
+            UsbError: If it cannot be had for another reason.
         """
 
 
