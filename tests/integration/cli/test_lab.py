@@ -89,6 +89,9 @@ async def test_shell_of_the_lab_on_a_terminal(cli: Cli) -> None:
         await terminal.says(str(cli.home / ".local/state/kubectl-vmredir/lab"))
         await terminal.says("lab> ")
         terminal.press("cat\n")
+        terminal.press("typed\n")
+        await terminal.says("typed")  # by the terminal
+        await terminal.says("typed")  # by cat
         terminal.press(CTRL_C)
         await terminal.says("lab> ")
         terminal.press("exit 3\n")
