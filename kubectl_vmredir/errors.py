@@ -41,6 +41,7 @@ import enum
 from typing import TYPE_CHECKING, ClassVar
 
 from kubectl_vmredir.model import (
+    Danger,
     DeviceSelector,
     Identity,
     LocalDevice,
@@ -48,7 +49,7 @@ from kubectl_vmredir.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Sequence, Set
 
     from kubectl_vmredir.model import Finding
 
@@ -170,9 +171,18 @@ class DeviceUnsafe(UsbError):
     def __init__(self, device: LocalDevice, findings: Sequence[Finding]) -> None:
         reasons = "; ".join(finding.message for finding in findings)
         hints = [finding.hint for finding in findings if finding.hint]
+        if flags := _flags_against({finding.danger for finding in findings}):
+            hints.append(f"To take it all the same, add: {flags}")
         super().__init__(
             f"device {device} is needed here: {reasons}", hint="\n".join(hints) or None
         )
+
+
+def _flags_against(dangers: Set[Danger]) -> str:
+    if Danger.NEVER in dangers:
+        return ""
+    flags = {Danger.FORCE: "--force", Danger.ALLOW: "--allow keyboard"}
+    return " ".join(flag for danger, flag in flags.items() if danger in dangers)
 
 
 class DeviceLost(UsbError):

@@ -226,9 +226,10 @@ _SELECTOR: Final = (
 
 @dataclass(frozen=True, slots=True)
 class DeviceSelector:
-    """Which device the user means. Exactly one of the forms below is set.
+    """Which device is meant: the one that has all that is set.
 
-    ``VID:PID``, ``VID:PID:SERIAL``, ``BUS-DEV`` or ``port:PATH``.
+    The user says ``VID:PID``, ``VID:PID:SERIAL``, ``BUS-DEV`` or ``port:PATH``. One that was made
+    of a device holds more than it shows: what else is plugged into its port is another device.
     """
 
     ids: VendorProduct | None = None
@@ -260,12 +261,12 @@ class DeviceSelector:
     def of(cls, device: LocalDevice) -> Self:
         """Return a selector for exactly this device: by serial where it has a plain one.
 
-        The serial comes from the device, so it is used only where it cannot be taken for
+        The serial comes from the device, so it is shown only where it cannot be taken for
         anything else in a command line.
         """
         if device.serial and re.fullmatch(r"[A-Za-z0-9._-]{1,64}", device.serial):
             return cls(ids=device.ids, serial=device.serial)
-        return cls(port_path=device.port_path)
+        return cls(ids=device.ids, serial=device.serial, port_path=device.port_path)
 
     def matches(self, device: LocalDevice) -> bool:
         """Return whether this is one of the devices meant."""
@@ -277,9 +278,11 @@ class DeviceSelector:
         )
 
     def __str__(self) -> str:
+        if self.port_path is not None:
+            return f"port:{self.port_path}"
         if self.ids is not None:
             return f"{self.ids}:{self.serial}" if self.serial else str(self.ids)
-        return f"port:{self.port_path}" if self.port_path else f"{self.bus}-{self.address}"
+        return f"{self.bus}-{self.address}"
 
 
 @dataclass(frozen=True, slots=True, order=True)

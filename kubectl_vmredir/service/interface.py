@@ -64,9 +64,10 @@ class BindPlan:
         device: The device.
         use: How this machine uses it, with what speaks against taking it.
         vmi: The VM.
-        slot: Name of the slot that it would get.
+        slot: Name of the slot that it would get; empty if there is none for it.
         handover: What to expect at a migration.
         handover_doubt: Why nothing better; empty for seamless.
+        notes: What the story would say of taking it, for people; may hold untrusted text.
         trouble: What would forbid it; None if it would be done.
     """
 
@@ -76,6 +77,7 @@ class BindPlan:
     slot: str
     handover: HandoverKind
     handover_doubt: str
+    notes: tuple[str, ...]
     trouble: Trouble | None
 
 
@@ -171,6 +173,7 @@ class Numbers:
         last_outage_ms: How long the last time without a link was; None if there was none.
         round_trip_ms: Latest round trip of a ping; None if none was answered on this link.
         round_trip_to: Which hop answers the pings.
+        resets_forwarded: Resets of the device that the VM asked for, and got.
     """
 
     bytes_up: int = 0
@@ -179,6 +182,7 @@ class Numbers:
     last_outage_ms: float | None = None
     round_trip_ms: float | None = None
     round_trip_to: str = ""
+    resets_forwarded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +203,8 @@ class RedirectionStatus:
         node: Where the VM runs; empty while unknown.
         handover: What to expect at the next migration.
         handover_doubt: Why nothing better; empty for seamless.
+        trial_ends: When the only keyboard or pointer comes back unless confirmed, in seconds
+            since the epoch; None if nothing is on trial.
         numbers: Counters.
     """
 
@@ -214,6 +220,7 @@ class RedirectionStatus:
     node: str = ""
     handover: HandoverKind = HandoverKind.COLD
     handover_doubt: str = ""
+    trial_ends: float | None = None
     numbers: Numbers = Numbers()
 
 

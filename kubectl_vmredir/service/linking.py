@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from kubectl_vmredir.model import VmiView
     from kubectl_vmredir.service.links import LinkEnd, LinkEndpoint
     from kubectl_vmredir.service.migration import VmiFacts
-    from kubectl_vmredir.service.redirection import Surroundings, Wish
+    from kubectl_vmredir.service.redirection import Surroundings
     from kubectl_vmredir.service.session import DeviceSession
     from kubectl_vmredir.service.story import Story
+    from kubectl_vmredir.service.wish import Wish
 
 logger = logging.getLogger(__name__)
 

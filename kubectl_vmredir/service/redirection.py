@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from kubectl_vmredir.errors import (
     ClusterError,
     DeviceAmbiguous,
+    DeviceNotFound,
     ExitCode,
     Forbidden,
     IdentityChanged,
@@ -26,22 +27,25 @@ from kubectl_vmredir.model import RedirectionState
 from kubectl_vmredir.service.bell import Bell
 from kubectl_vmredir.service.gate import Act, Wait
 from kubectl_vmredir.service.identity import same_user
-from kubectl_vmredir.service.interface import Numbers, Trouble
+from kubectl_vmredir.service.interface import TRIAL_S, Numbers, Trouble
 from kubectl_vmredir.service.linking import LinkKeeper
+from kubectl_vmredir.service.safety import check_safe, notes, on_trial
 from kubectl_vmredir.service.story import Story, first_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kubectl_vmredir.backoff import BackoffFactory
-    from kubectl_vmredir.model import DeviceSelector, Identity, LocalDevice, RedirectionId, VmiRef
+    from kubectl_vmredir.model import Identity, LocalDevice, RedirectionId, VmiRef
     from kubectl_vmredir.service.identity import IdentityCheck
     from kubectl_vmredir.service.interface import Change
     from kubectl_vmredir.service.ports import Cluster, DeviceSource, Dialer
+    from kubectl_vmredir.service.safety import Consent
     from kubectl_vmredir.service.session import DeviceSession
     from kubectl_vmredir.service.sessions import DeviceSessions
     from kubectl_vmredir.service.slot_order import SlotOrder
     from kubectl_vmredir.service.watching import ClusterWatcher
+    from kubectl_vmredir.service.wish import Wish
 
 CRASH_HINT: Final = (
     "The link is left as it is. Bind the device again to go on, or unbind it; and please report it."
@@ -53,32 +57,11 @@ BLOCKED_RETRY_S: Final = 120.0
 SHORT_LIVED_S: Final = 10.0
 """A device session that ends sooner has not earned that its device is claimed again at once."""
 
-_CURED_ELSEWHERE: Final = (Forbidden, KubeconfigError, LoginRequired)
+_CURED_ELSEWHERE: Final = (Forbidden, KubeconfigError, LoginRequired, UsbError)
 """Nobody tells us when a person has acted; and a credential plugin fails without a network, too."""
 
 ROUND_TRIP_TO: Final = "virt-handler"
 """Which hop answers the pings of the api route."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What the user wants, as it was understood at bind.
-
-    Attributes:
-        id: Names the redirection.
-        device: Selects exactly its device, also after a replug.
-        description: What the device calls itself; untrusted.
-        vmi: The VM.
-        slot: Name of the slot.
-        slot_index: Its place among the slots of the VM.
-    """
-
-    id: RedirectionId
-    device: DeviceSelector
-    description: str
-    vmi: VmiRef
-    slot: str
-    slot_index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +76,7 @@ class Surroundings:
         sessions: Owns the device sessions.
         identity: Knows who we are.
         order_of: Returns the queue of a VM's redirections.
+        try_out: Ends a redirection after a while, unless it is confirmed.
         backoff: How long to wait between two tries.
         publish: Told of each change.
         wall_clock: Returns seconds since the epoch.
@@ -105,6 +89,7 @@ class Surroundings:
     sessions: DeviceSessions
     identity: IdentityCheck
     order_of: Callable[[VmiRef], SlotOrder]
+    try_out: Callable[[RedirectionId], None]
     backoff: BackoffFactory
     publish: Callable[[Change], None]
     wall_clock: Callable[[], float]
@@ -122,10 +107,13 @@ class Redirection:
     Args:
         wish: What is wanted.
         bound_by: Who wants it.
+        consent: Which dangers they accept.
         around: What redirections share.
     """
 
-    def __init__(self, wish: Wish, bound_by: Identity, around: Surroundings) -> None:
+    def __init__(
+        self, wish: Wish, bound_by: Identity, consent: Consent, around: Surroundings
+    ) -> None:
         self.wish = wish
         self.bell = Bell()
         self.session: DeviceSession | None = None
@@ -136,6 +124,7 @@ class Redirection:
             around.wall_clock,
         )
         self._bound_by = bound_by
+        self._consent = consent
         self._around = around
         self._keeper = LinkKeeper(wish, around, self.story, self._stranger)
         self._claiming: LocalDevice | None = None
@@ -143,6 +132,9 @@ class Redirection:
         self._claim_not_before = 0.0
         self._claim_delays = around.backoff()
         self._try_again = False
+        self._devices_changed = False
+        self._tried_out = False
+        self._told: set[str] = set()
         self._bytes_before = (0, 0)
 
     def numbers(self) -> Numbers:
@@ -161,10 +153,22 @@ class Redirection:
             round_trip_to=ROUND_TRIP_TO,
         )
 
-    def retry(self, bound_by: Identity) -> None:
+    def retry(self, bound_by: Identity, consent: Consent) -> None:
         """Leave ``blocked``: the user has acted, and binds again."""
         self._bound_by = bound_by
+        self._consent = consent
         self._try_again = True
+        self.bell.ring()
+
+    def confirm(self) -> None:
+        """Keep the only keyboard or pointer in the VM, from now on."""
+        self._tried_out = True
+        if self.story.try_out(None):
+            self.story.note("confirmed: the device stays in the VM")
+
+    def devices_changed(self) -> None:
+        """Look again: devices were plugged in or unplugged."""
+        self._devices_changed = True
         self.bell.ring()
 
     def probe(self) -> None:
@@ -188,25 +192,27 @@ class Redirection:
             except VmRedirError as error:
                 await self._blocked(error)
 
-    async def wind_down(self, act: Act) -> None:
+    async def wind_down(self, act: Act, why: str) -> None:
         """End it for good: close the link, as soon as the gate allows it, and the session.
 
         Where no link is open there is nothing that could harm the VM, and nothing to wait for.
 
         Args:
             act: As what the gate is asked: UNBIND or EXIT.
+            why: For people.
         """
         if self.session is None and self._claiming is not None:
             self.session = await self._around.sessions.find(self._claiming, self.wish.id)
         if (session := self.session) is not None:
             session.lend(self.bell)
             while await session.linked():
-                if wait := self._ask(act) or await session.close_link(str(act)):
-                    self.story.enter(self.story.state, f"{act}: waiting for {wait.reason}")
+                if wait := self._ask(act) or await session.close_link(why):
+                    self.story.enter(self.story.state, f"{why}: waiting for {wait.reason}")
                     await self.bell.wait(wait.until)
         self._keeper.stand_back()
         await self._let_go()
-        self.story.enter(RedirectionState.STOPPED, str(act))
+        self.story.try_out(None)
+        self.story.enter(RedirectionState.STOPPED, why)
 
     def crashed(self, bug: BaseException) -> None:
         """Say that the task has ended by a bug; session and link are as they were."""
@@ -241,18 +247,46 @@ class Redirection:
             if loop.time() < self._claim_not_before:
                 await self.bell.wait(self._claim_not_before)
                 continue
-            self._claiming = device
-            self.story.enter(RedirectionState.CLAIMING, "claiming the device")
             try:
-                session = await self._around.sessions.claim(device, self.wish.id)
+                session = await self._claim(device)
             except UsbError as error:
-                if not error.retryable:
+                # It may have been unplugged since we looked.
+                if not (error.retryable or isinstance(error, DeviceNotFound)):
                     raise
                 self.story.enter(RedirectionState.WAITING_DEVICE, str(error))
                 self._claim_not_before = loop.time() + next(self._claim_delays)
             else:
                 self._claimed_at = loop.time()
                 return session
+
+    async def _claim(self, device: LocalDevice) -> DeviceSession:
+        """Claim the device, if it is still as safe as it was at bind.
+
+        Raises:
+            UsbError: If it cannot be had.
+        """
+        sessions = self._around.sessions
+        self._claiming = device
+        if (session := await sessions.find(device, self.wish.id)) is not None:
+            return session
+        use = await sessions.use(device)
+        check_safe(device, use, self._consent)
+        self.story.enter(RedirectionState.CLAIMING, "claiming the device")
+        session = await sessions.claim(device, self.wish.id)
+        for note in notes(device, use, self.story.handover):
+            if note not in self._told:
+                self._told.add(note)
+                self.story.note(note)
+        if on_trial(use) and not self._tried_out:
+            self._tried_out = True
+            self._begin_trial()
+        return session
+
+    def _begin_trial(self) -> None:
+        ends = self._around.wall_clock() + TRIAL_S
+        self.story.try_out(ends)
+        self.story.note(f"the device comes back in {TRIAL_S:.0f} s unless you confirm")
+        self._around.try_out(self.wish.id)
 
     def _pace(self) -> None:
         """Put off the next claim if the session that has just ended was a short one."""
@@ -290,20 +324,26 @@ class Redirection:
         """Wait until somebody has acted, and is seen to have.
 
         Seen, for trouble with the cluster, is that its watch comes back, or that the user is
-        again who bound: log in again, and the device comes back by itself. What a person cures
-        where we do not see it is tried again every now and then.
+        again who bound: log in again, and the device comes back by itself. For trouble with the
+        device it is that devices come or go. What a person cures where we do not see it is tried
+        again every now and then.
         """
         self._keeper.stand_back()
         self.story.enter(RedirectionState.BLOCKED, str(error), trouble=Trouble.of(error))
         restorations = self._around.watcher.restorations(self.wish.vmi)
+        self._devices_changed = False
         loop = asyncio.get_running_loop()
         retry_at = loop.time() + BLOCKED_RETRY_S if isinstance(error, _CURED_ELSEWHERE) else None
         while not self._try_again and (retry_at is None or loop.time() < retry_at):
-            if isinstance(error, IdentityChanged):
-                acted = self._stranger() is None
-            else:
-                restored = self._around.watcher.restorations(self.wish.vmi) > restorations
-                acted = restored and isinstance(error, ClusterError)
+            match error:
+                case IdentityChanged():
+                    acted = self._stranger() is None
+                case ClusterError():
+                    acted = self._around.watcher.restorations(self.wish.vmi) > restorations
+                case UsbError():
+                    acted = self._devices_changed
+                case _:
+                    acted = False
             if acted:
                 break
             await self.bell.wait(retry_at)

@@ -10,46 +10,49 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Final, Self
 
 from kubectl_vmredir.backoff import exponential_backoff
-from kubectl_vmredir.errors import (
-    DeviceAmbiguous,
-    DeviceBusy,
-    DeviceNotFound,
-    NoUsbSlots,
-    SlotNotFound,
-    SlotsFull,
-    SlotTaken,
-    VmiNotReady,
-    VmRedirError,
-)
-from kubectl_vmredir.model import DeviceSelector, RedirectionId, RedirectionState
+from kubectl_vmredir.errors import VmRedirError
+from kubectl_vmredir.model import HandoverKind, RedirectionId, RedirectionState
 from kubectl_vmredir.service.bulkhead import contained, unexpected
 from kubectl_vmredir.service.gate import RULES, Act, Wait
 from kubectl_vmredir.service.identity import IdentityCheck
 from kubectl_vmredir.service.interface import (
     SHUTDOWN_WAIT_S,
+    BindPlan,
     ClosingWaits,
     ExitRisk,
     Numbers,
     SlotView,
     Snapshot,
+    Trouble,
     VmiSlots,
 )
 from kubectl_vmredir.service.liveness import SuspendDetector
 from kubectl_vmredir.service.publisher import Publisher
-from kubectl_vmredir.service.redirection import Redirection, Surroundings, Wish
+from kubectl_vmredir.service.redirection import Redirection, Surroundings
+from kubectl_vmredir.service.safety import Consent, check_free, check_safe, notes
 from kubectl_vmredir.service.sessions import DeviceSessions
 from kubectl_vmredir.service.slot_order import SlotOrder
+from kubectl_vmredir.service.story import COLD_DOUBT
 from kubectl_vmredir.service.supervisor import Supervisor
 from kubectl_vmredir.service.vmi_news import news_of_vmis
 from kubectl_vmredir.service.watching import ClusterWatcher
+from kubectl_vmredir.service.wish import (
+    Wish,
+    check_unwished,
+    check_usable,
+    description,
+    free_slot,
+    lasting,
+    only_one,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from kubectl_vmredir.backoff import BackoffFactory
-    from kubectl_vmredir.model import LocalDevice, VmiRef, VmiView
+    from kubectl_vmredir.model import DeviceSelector, DeviceUse, LocalDevice, VmiRef, VmiView
     from kubectl_vmredir.service.gate import Rule
     from kubectl_vmredir.service.interface import BindRequest, Change, VmiNews
     from kubectl_vmredir.service.ports import Cluster, DeviceSource, Dialer
@@ -136,6 +139,7 @@ class Service:
             sessions=sessions,
             identity=self._identity,
             order_of=lambda vmi: self._orders.setdefault(vmi, SlotOrder()),
+            try_out=self._supervisor.try_out,
             backoff=self._backoff,
             publish=self._publisher.publish,
             wall_clock=self._wall_clock,
@@ -170,6 +174,10 @@ class Service:
         """See ``RedirectionService.devices``."""
         return await self._devices.devices()
 
+    async def device_use(self, device: LocalDevice) -> DeviceUse:
+        """See ``RedirectionService.device_use``."""
+        return await self._around.sessions.use(device)
+
     async def vmis(self, namespace: str | None, selector: str = "") -> Sequence[VmiSlots]:
         """See ``RedirectionService.vmis``."""
         return [self._slots_of(vmi) for vmi in await self._cluster.vmis(namespace, selector)]
@@ -189,26 +197,61 @@ class Service:
         """See ``RedirectionService.bind``."""
         if self._closing:
             raise VmRedirError("the service is shutting down")
-        device = _only_one(await self._devices.devices(), request.device)
+        device, use = await self._looked_at(request.device)
         vmi = await self._cluster.vmi(request.vmi)
-        _check_usable(vmi)
+        check_usable(vmi)
         bound_by = await self._identity.ask()
+        consent = Consent.of(request)
+        check_safe(device, use, consent)
         # No await from here on: what is free now is ours.
         if (blocked := self._blocked(device, request)) is not None:
-            self._supervisor.retry(blocked, bound_by)
+            self._supervisor.retry(blocked, bound_by, consent)
             return blocked.wish.id
-        self._check_free(device)
-        slot = self._slot(vmi, request.slot)
+        check_unwished(device, self._wishes())
+        check_free(device, use)
+        slot = free_slot(vmi, request.slot, self._wishes())
         wish = Wish(
             id=next(self._ids),
-            device=_lasting(request.device, device),
-            description=_description(device),
+            device=lasting(request.device, device),
+            description=description(device),
             vmi=vmi.ref,
             slot=slot,
             slot_index=vmi.slots.index(slot),
         )
-        self._supervisor.start(Redirection(wish, bound_by, self._around))
+        self._supervisor.start(Redirection(wish, bound_by, consent, self._around))
         return wish.id
+
+    async def plan(self, request: BindRequest) -> BindPlan:
+        """See ``RedirectionService.plan``."""
+        device, use = await self._looked_at(request.device)
+        vmi = await self._cluster.vmi(request.vmi)
+        slot, trouble = "", None
+        try:
+            check_usable(vmi)
+            check_safe(device, use, Consent.of(request))
+            if (blocked := self._blocked(device, request)) is not None:
+                slot = blocked.wish.slot
+            else:
+                slot = free_slot(vmi, request.slot, self._wishes())
+                check_unwished(device, self._wishes())
+                check_free(device, use)
+            await self._identity.ask()
+        except VmRedirError as error:
+            trouble = Trouble.of(error)
+        return BindPlan(
+            device=device,
+            use=use,
+            vmi=vmi.ref,
+            slot=slot,
+            handover=HandoverKind.COLD,
+            handover_doubt=COLD_DOUBT,
+            notes=notes(device, use, HandoverKind.COLD),
+            trouble=trouble,
+        )
+
+    async def confirm(self, redirection_id: RedirectionId) -> None:
+        """See ``RedirectionService.confirm``."""
+        self._supervisor.confirm(redirection_id)
 
     async def unbind(self, redirection_id: RedirectionId) -> None:
         """See ``RedirectionService.unbind``."""
@@ -281,6 +324,10 @@ class Service:
 
     # -- checks at bind ---------------------------------------------------------------------
 
+    async def _looked_at(self, selector: DeviceSelector) -> tuple[LocalDevice, DeviceUse]:
+        device = only_one(await self._devices.devices(), selector)
+        return device, await self._around.sessions.use(device)
+
     def _blocked(self, device: LocalDevice, request: BindRequest) -> Redirection | None:
         for redirection in self._supervisor:
             wish = redirection.wish
@@ -293,28 +340,8 @@ class Service:
                 return redirection
         return None
 
-    def _check_free(self, device: LocalDevice) -> None:
-        for redirection in self._supervisor:
-            wish = redirection.wish
-            if wish.device.matches(device):
-                raise DeviceBusy(device, f"slot {wish.slot!r} of VM {wish.vmi}")
-
-    def _slot(self, vmi: VmiView, wanted: str | None) -> str:
-        taken = {
-            redirection.wish.slot: redirection.wish.device
-            for redirection in self._supervisor
-            if redirection.wish.vmi == vmi.ref
-        }
-        if wanted is None:
-            free = next((name for name in vmi.slots if name not in taken), None)
-            if free is None:
-                raise SlotsFull(vmi.ref)
-            return free
-        if wanted not in vmi.slots:
-            raise SlotNotFound(vmi.ref, wanted, vmi.slots)
-        if wanted in taken:
-            raise SlotTaken(vmi.ref, wanted, taken[wanted])
-        return wanted
+    def _wishes(self) -> Iterator[Wish]:
+        return (redirection.wish for redirection in self._supervisor)
 
     # -- what is known ----------------------------------------------------------------------
 
@@ -356,7 +383,8 @@ class Service:
 
     async def _ring_at_changes(self) -> None:
         async for _ in self._devices.changes():
-            self._ring_all()
+            for redirection in self._supervisor:
+                redirection.devices_changed()
 
     async def _notice_suspend(self) -> None:
         # Nothing tells a process that it slept; a look at two clocks costs nothing.
@@ -369,36 +397,3 @@ class Service:
                 self._identity.suggest()
                 for redirection in self._supervisor:
                     redirection.probe()
-
-
-def _only_one(devices: Sequence[LocalDevice], selector: DeviceSelector) -> LocalDevice:
-    match [device for device in devices if selector.matches(device)]:
-        case []:
-            raise DeviceNotFound(selector)
-        case [device]:
-            return device
-        case candidates:
-            raise DeviceAmbiguous(selector, candidates)
-
-
-def _check_usable(vmi: VmiView) -> None:
-    if vmi.architecture == "s390x":
-        raise NoUsbSlots(vmi.ref, "s390x has no USB")
-    if not vmi.client_passthrough:
-        raise NoUsbSlots(vmi.ref)
-    if vmi.phase != "Running" or vmi.deleting:
-        phase = "being deleted" if vmi.deleting else vmi.phase or "not started yet"
-        raise VmiNotReady(
-            f"VM {vmi.ref} is not running: it is {phase}", hint="Start it, and bind again."
-        )
-
-
-def _lasting(selector: DeviceSelector, device: LocalDevice) -> DeviceSelector:
-    """Return a selector that finds the device again after a replug, and no other one."""
-    if selector.port_path is not None or selector.serial is not None:
-        return selector
-    return DeviceSelector.of(device)
-
-
-def _description(device: LocalDevice) -> str:
-    return " ".join(filter(None, (device.manufacturer, device.product))) or device.kind

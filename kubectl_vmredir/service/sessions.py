@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from kubectl_vmredir.continuity.machine import ContinuityMachine
 from kubectl_vmredir.errors import DeviceBusy, UsbError
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from kubectl_vmredir.model import LocalDevice, RedirectionId
+    from kubectl_vmredir.model import DeviceUse, LocalDevice, RedirectionId
     from kubectl_vmredir.service.gate import Gate
     from kubectl_vmredir.service.ports import DeviceSource
+
+LOOK_TIMEOUT_S: Final = 10.0
+"""How long a look at the use of a device may take."""
 
 
 class DeviceSessions:
@@ -66,6 +69,21 @@ class DeviceSessions:
                 if session.endpoint is not None:
                     await session.endpoint.close("the program ends")
                 await session.usb_host.close()
+
+    async def use(self, device: LocalDevice) -> DeviceUse:
+        """Return how this machine uses a device; see ``DeviceSource.use``.
+
+        Raises:
+            DeviceNotFound: If it is not plugged in.
+            UsbError: If it cannot be seen.
+        """
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                return await self._devices.use(device)
+        except TimeoutError as exc:
+            raise UsbError(
+                f"how device {device} is used here was not found out in {LOOK_TIMEOUT_S:.0f} s"
+            ) from exc
 
     async def find(self, device: LocalDevice, holder: RedirectionId) -> DeviceSession | None:
         """Return a redirection's session of a device, once no claim is under way."""

@@ -60,6 +60,11 @@ class Story:
         """Where the redirection stands."""
         return self._status.state
 
+    @property
+    def handover(self) -> HandoverKind:
+        """What to expect at the next migration."""
+        return self._status.handover
+
     def view(self) -> RedirectionView:
         """Return how the redirection stands and its latest events."""
         return RedirectionView(self._counted(), tuple(self._events))
@@ -89,6 +94,19 @@ class Story:
     def locate(self, node: str) -> None:
         """Say where the VM runs."""
         self._change(dataclasses.replace(self._status, node=node))
+
+    def try_out(self, ends: float | None) -> bool:
+        """Say until when the device is on trial, or that it no longer is.
+
+        Args:
+            ends: Seconds since the epoch; None if nothing is on trial.
+
+        Returns:
+            Whether something was on trial before.
+        """
+        before = self._status.trial_ends is not None
+        self._change(dataclasses.replace(self._status, trial_ends=ends))
+        return before
 
     def _change(self, status: RedirectionStatus) -> None:
         if status != self._status:

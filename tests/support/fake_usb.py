@@ -8,8 +8,15 @@ import json
 import socket
 from collections.abc import AsyncIterator, Sequence
 
-from kubectl_vmredir.errors import UsbError
-from kubectl_vmredir.model import LocalDevice, Speed, UsbClass, VendorProduct
+from kubectl_vmredir.errors import DeviceNotFound, UsbError
+from kubectl_vmredir.model import (
+    DeviceSelector,
+    DeviceUse,
+    LocalDevice,
+    Speed,
+    UsbClass,
+    VendorProduct,
+)
 from kubectl_vmredir.protocol.constants import ALL_CAPS
 from kubectl_vmredir.service.ports import UsbHostSockets
 from tests.support.model_host import ModelHost
@@ -113,6 +120,7 @@ class FakeDevices:
 
     Attributes:
         hosts: The usb-hosts that were started, oldest first.
+        uses: How this machine uses a device; not at all if it is not in there.
         refusal: Raised at the next claims; None to allow them.
         claims: Whether a usb-host says at once that it has its device.
         short_lived: Whether it ends right after that.
@@ -120,6 +128,7 @@ class FakeDevices:
 
     def __init__(self, *devices: LocalDevice) -> None:
         self.hosts: list[FakeUsbHost] = []
+        self.uses: dict[LocalDevice, DeviceUse] = {}
         self.refusal: UsbError | None = None
         self.claims = True
         self.short_lived = False
@@ -142,6 +151,11 @@ class FakeDevices:
             await self._changed.wait()
             self._changed.clear()
             yield
+
+    async def use(self, device: LocalDevice) -> DeviceUse:
+        if device not in self._devices:
+            raise DeviceNotFound(DeviceSelector.of(device))
+        return self.uses.get(device, DeviceUse())
 
     async def claim(self, device: LocalDevice) -> UsbHostSockets:
         if self.refusal is not None:

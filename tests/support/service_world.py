@@ -76,8 +76,13 @@ class World:
         )
 
     async def states(self, redirection_id: RedirectionId) -> list[RedirectionState]:
-        """Return the states of the story so far."""
-        return [event.state for event in await self.story(redirection_id)]
+        """Return the states of the story so far, whatever was noted in them."""
+        return [
+            state
+            for state, _ in itertools.groupby(
+                event.state for event in await self.story(redirection_id)
+            )
+        ]
 
     async def handovers(self, redirection_id: RedirectionId) -> list[Handover]:
         return [event.handover for event in await self.story(redirection_id) if event.handover]
