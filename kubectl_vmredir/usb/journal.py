@@ -1,0 +1,244 @@
+"""Which devices our programs have claimed, written down so that each is given back.
+
+One file per port in a folder of the user's. While a usb-host process has a device it holds a
+flock(2) on the port's file, through a descriptor that it inherited; the kernel drops the lock with
+the process, however that ends. A file that is not locked and not empty was left by a process that
+could not give its device back. Files are emptied, never unlinked: whoever opened one would lock
+what nobody else sees.
+
+Everything blocks, but for a short time: the files are small and ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Self
+
+from kubectl_vmredir.errors import UsbError
+from kubectl_vmredir.model import VendorProduct, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from kubectl_vmredir.model import JsonValue
+
+logger = logging.getLogger(__name__)
+
+MAX_BYTES: Final = 64 * 1024
+"""A longer file is none of ours."""
+
+_PORT: Final = re.compile(r"\d+-\d+(?:\.\d+)*")
+_SUFFIX: Final = ".json"
+
+
+@dataclass(frozen=True, slots=True)
+class FormerDriver:
+    """An interface and the kernel driver that had it; the name is empty if none had."""
+
+    interface: int
+    driver: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What is to be put back when a device is given back.
+
+    Attributes:
+        boot_id: The boot of this machine that it belongs to: after another one all is as new.
+        port_path: Where the device is plugged in.
+        ids: Its vendor and product id.
+        bus: Its bus number.
+        address: Its address on the bus: another one in that port is another device.
+        configuration: The configuration that was active; 0 if there was none.
+        interfaces: Those of that configuration.
+        pid: The process that claims it, for people; whether it lives is for the lock to say.
+    """
+
+    boot_id: str
+    port_path: str
+    ids: VendorProduct
+    bus: int
+    address: int
+    configuration: int
+    interfaces: tuple[FormerDriver, ...]
+    pid: int
+
+    @property
+    def drivers(self) -> tuple[str, ...]:
+        """The former driver of each interface, in their order."""
+        return tuple(former.driver for former in self.interfaces)
+
+
+class Entry:
+    """The file of one port, locked by us; a context manager that closes it.
+
+    The lock lasts until each process that has the descriptor has closed it.
+
+    Args:
+        descriptor: Of the file, open and locked; owned.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor, to be inherited by a process."""
+        return self._descriptor
+
+    def read(self) -> Claim | None:
+        """Return what was written; None if there is nothing, or nothing that can be used."""
+        text = os.pread(self._descriptor, MAX_BYTES, 0)
+        if not text:
+            return None
+        try:
+            return _parse(json.loads(text))
+        except (ValueError, KeyError, TypeError):
+            logger.warning("the journal of claims has a file that cannot be read; it is ignored")
+            return None
+
+    def write(self, claim: Claim) -> None:
+        """Write a claim down, before it is made."""
+        # In place: the lock is on this very file. What a crash can leave is an empty file, while
+        # nothing is claimed yet.
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, json.dumps(to_json(claim)).encode() + b"\n", 0)
+
+    def sign(self) -> Claim | None:
+        """Put this process down as the one that claims; return the claim."""
+        if (claim := self.read()) is not None:
+            claim = replace(claim, pid=os.getpid())
+            self.write(claim)
+        return claim
+
+    def clear(self) -> None:
+        """Note that the device has been given back."""
+        os.ftruncate(self._descriptor, 0)
+
+    def close(self) -> None:
+        """Close the file in this process; safe to call again."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class Journal:
+    """The claims of one user on this machine.
+
+    Args:
+        folder: Where the files are; made, mode 0700.
+        boot_id: Of the kernel that runs, from ``/proc/sys/kernel/random/boot_id``.
+    """
+
+    def __init__(self, folder: Path, *, boot_id: str) -> None:
+        self._folder = folder
+        self.boot_id = boot_id
+
+    def lock(self, port_path: str) -> Entry | None:
+        """Lock the file of a port; None if a process of ours has the device in it.
+
+        Raises:
+            UsbError: If the journal cannot be used.
+        """
+        assert _PORT.fullmatch(port_path), "the kernel names ports"
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            with contextlib.ExitStack() as undo:
+                descriptor = os.open(self._path(port_path), flags, 0o600)
+                undo.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                undo.pop_all()
+                return Entry(descriptor)
+        except BlockingIOError:
+            return None
+        except OSError as exc:
+            raise UsbError(
+                f"cannot write down the claim of a device in {self._folder}: {exc.strerror}",
+                hint="Its claim is written down so that it can be given back after a crash.",
+            ) from exc
+
+    def holder(self, port_path: str) -> int | None:
+        """Return the process of ours that has the device in a port; None if there is none.
+
+        0 stands for one that has only just begun.
+        """
+        try:
+            descriptor = os.open(self._path(port_path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return None
+        with Entry(descriptor) as entry:
+            try:
+                # Shared, so that two who look do not take each other for a holder.
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                claim = entry.read()
+                return claim.pid if claim is not None else 0
+        return None
+
+    def ports(self) -> list[str]:
+        """Return the ports that something is written down of."""
+        try:
+            return sorted(
+                path.name.removesuffix(_SUFFIX)
+                for path in self._folder.iterdir()
+                if path.name.endswith(_SUFFIX)
+                and _PORT.fullmatch(path.name.removesuffix(_SUFFIX))
+                and path.stat().st_size
+            )
+        except OSError:
+            return []
+
+    def _path(self, port_path: str) -> Path:
+        return self._folder / f"{port_path}{_SUFFIX}"
+
+
+def _parse(value: JsonValue) -> Claim:
+    """Read a claim.
+
+    Raises:
+        ValueError: If it is none, or KeyError, or TypeError.
+    """
+    match value:
+        case {
+            "boot_id": str() as boot_id,
+            "port_path": str() as port_path,
+            "ids": {"vendor_id": int() as vendor_id, "product_id": int() as product_id},
+            "bus": int() as bus,
+            "address": int() as address,
+            "configuration": int() as configuration,
+            "interfaces": list() as interfaces,
+            "pid": int() as pid,
+        }:
+            return Claim(
+                boot_id=boot_id,
+                port_path=port_path,
+                ids=VendorProduct(vendor_id, product_id),
+                bus=bus,
+                address=address,
+                configuration=configuration,
+                interfaces=tuple(map(_parse_interface, interfaces)),
+                pid=pid,
+            )
+        case _:
+            raise ValueError("not a claim")
+
+
+def _parse_interface(value: JsonValue) -> FormerDriver:
+    match value:
+        case {"interface": int() as interface, "driver": str() as driver}:
+            return FormerDriver(interface, driver)
+        case _:
+            raise ValueError("not an interface")
