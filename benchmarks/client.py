@@ -18,6 +18,7 @@ from kubectl_vmredir.k8s.client import KubeClient
 from kubectl_vmredir.k8s.kubeconfig import ClusterConfig, UserConfig
 from kubectl_vmredir.kubevirt.dial import ApiDialer
 from kubectl_vmredir.model import (
+    DeviceUse,
     LocalDevice,
     RedirectionId,
     Speed,
@@ -66,6 +67,9 @@ class _OneDevice:
     async def changes(self) -> AsyncGenerator[None, None]:
         return
         yield
+
+    async def use(self, device: LocalDevice) -> DeviceUse:
+        return DeviceUse()
 
     async def claim(self, device: LocalDevice) -> UsbHostSockets:
         return self._sockets

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from kubectl_vmredir.errors import LabError, UsbError
+from kubectl_vmredir.errors import LabError, UsbUnavailable
 from kubectl_vmredir.model import DeviceSelector
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, Callable, Sequence
-    from contextlib import AbstractAsyncContextManager
 
     from kubectl_vmredir.lab.backends import Backend
     from kubectl_vmredir.lab.cluster import Lab
+    from kubectl_vmredir.lab.devices.source import VirtualDevices
     from kubectl_vmredir.lab.story import Report
-    from kubectl_vmredir.model import LocalDevice
+    from kubectl_vmredir.model import DeviceUse, LocalDevice
     from kubectl_vmredir.service.ports import DeviceSource, UsbHostSockets
     from kubectl_vmredir.service.service import Service
 
@@ -107,19 +107,21 @@ async def open_service(options: Options) -> AsyncGenerator[Connection, None]:
             yield Connection(service, cluster.default_namespace)
 
 
-def open_devices(options: Options) -> AbstractAsyncContextManager[DeviceSource]:
-    """Open the devices that are meant: the lab's, virtual ones, or those of this machine.
+@asynccontextmanager
+async def open_devices(options: Options) -> AsyncGenerator[DeviceSource, None]:
+    """Open the devices of this machine, and with them the virtual ones that are meant.
 
     Raises:
         LabError: If the virtual devices cannot be used.
     """
-    if not options.in_lab and not options.virtual:
-        return _no_devices()
-    from kubectl_vmredir.lab.devices.shelf import lab_devices
-    from kubectl_vmredir.lab.devices.source import VirtualDevices
+    from kubectl_vmredir.service.device_sources import AllDevices
 
-    folder = lab_folder() if options.in_lab else _state_folder() / "virtual"
-    return VirtualDevices(lab_devices(folder / "devices"))
+    async with AsyncExitStack() as stack:
+        sources: list[DeviceSource] = []
+        if options.in_lab or options.virtual:
+            sources.append(await stack.enter_async_context(_virtual_devices(options)))
+        sources.append(_NoUsb())
+        yield await stack.enter_async_context(AllDevices(sources))
 
 
 def lab_folder() -> Path:
@@ -217,29 +219,35 @@ def _lab_kubeconfig() -> Path:
     return Kubeconfigs.in_folder(lab_folder() / "api").people
 
 
+def _virtual_devices(options: Options) -> VirtualDevices:
+    from kubectl_vmredir.lab.devices.shelf import lab_devices
+    from kubectl_vmredir.lab.devices.source import VirtualDevices
+
+    folder = lab_folder() if options.in_lab else _state_folder() / "virtual"
+    return VirtualDevices(lab_devices(folder / "devices"))
+
+
 def _state_folder() -> Path:
     import platformdirs
 
     return platformdirs.user_state_path("kubectl-vmredir")
 
 
-class _NoDevices:
+class _NoUsb:
     """Stands where the devices of this machine will be."""
 
     async def devices(self) -> Sequence[LocalDevice]:
-        raise UsbError(
-            "this version redirects virtual devices only",
-            hint="Use --lab for those of the lab, or --virtual with your own cluster.",
+        raise UsbUnavailable(
+            "this machine has no USB that this version can use",
+            hint="Use --lab for the devices of the lab, or --virtual with your own cluster.",
         )
 
     async def changes(self) -> AsyncGenerator[None, None]:
         return
         yield
 
-    async def claim(self, device: LocalDevice) -> UsbHostSockets:
+    async def use(self, device: LocalDevice) -> DeviceUse:
         raise AssertionError(f"{device} is not ours")
 
-
-@asynccontextmanager
-async def _no_devices() -> AsyncGenerator[DeviceSource, None]:
-    yield _NoDevices()
+    async def claim(self, device: LocalDevice) -> UsbHostSockets:
+        raise AssertionError(f"{device} is not ours")

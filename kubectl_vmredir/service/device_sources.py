@@ -54,10 +54,11 @@ class AllDevices:
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
+    ) -> None:
         for follower in self._followers:
             follower.cancel()
-        return await self._stack.__aexit__(exc_type, exc, traceback)
+        # The group need not know what ended the body: it would wrap it.
+        await self._stack.__aexit__(None, None, None)
 
     async def devices(self) -> Sequence[LocalDevice]:
         """Return the devices of all sources that can be used here.

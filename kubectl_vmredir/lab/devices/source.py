@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from kubectl_vmredir.errors import DeviceBusy, DeviceNotFound
 from kubectl_vmredir.lab.devices.session import Session
-from kubectl_vmredir.model import DeviceSelector, LocalDevice
+from kubectl_vmredir.model import DeviceSelector, DeviceUse, LocalDevice
 from kubectl_vmredir.service.ports import UsbHostSockets
 
 if TYPE_CHECKING:
@@ -72,10 +72,11 @@ class VirtualDevices:
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
+    ) -> None:
         for task in self._tasks:
             task.cancel()
-        return await self._stack.__aexit__(exc_type, exc, traceback)
+        # The group need not know what ended the body: it would wrap it.
+        await self._stack.__aexit__(None, None, None)
 
     async def devices(self) -> Sequence[LocalDevice]:
         """Return the devices that are plugged in now."""
@@ -84,6 +85,15 @@ class VirtualDevices:
     def changes(self) -> AsyncGenerator[None, None]:
         """Yield whenever :meth:`devices` may have changed since this call, until closed."""
         return self._follow(self._version)
+
+    async def use(self, device: LocalDevice) -> DeviceUse:
+        """Return who has it: nothing else of this machine uses a virtual device.
+
+        Raises:
+            DeviceNotFound: If it is not plugged in.
+        """
+        claimed = self._find(device).session is not None
+        return DeviceUse(redirected_by=os.getpid() if claimed else None)
 
     async def claim(self, device: LocalDevice) -> UsbHostSockets:
         """Start a usb-host for this device; the caller owns the sockets.

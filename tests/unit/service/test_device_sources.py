@@ -114,6 +114,12 @@ async def test_a_change_of_any_source_is_told_to_everybody_who_listens() -> None
             await anext(other)
 
 
+async def test_an_error_of_the_body_comes_out_as_it_is() -> None:
+    with pytest.raises(BrokenPipeError):
+        async with AllDevices([FakeDevices(REAL)]):
+            raise BrokenPipeError
+
+
 async def test_leaving_it_leaves_no_task_behind() -> None:
     before = asyncio.all_tasks()
     async with AllDevices([FakeDevices(VIRTUAL), FakeDevices(REAL)]):

@@ -14,7 +14,14 @@ from kubectl_vmredir.lab.devices.keyboard import INTERRUPT_IN, Keyboard
 from kubectl_vmredir.lab.devices.session import OUTPUT_BYTES
 from kubectl_vmredir.lab.devices.source import VirtualDevices
 from kubectl_vmredir.lab.devices.stick import BULK_IN, BULK_OUT, Stick
-from kubectl_vmredir.model import DeviceSelector, LocalDevice, Speed, UsbClass, VendorProduct
+from kubectl_vmredir.model import (
+    DeviceSelector,
+    DeviceUse,
+    LocalDevice,
+    Speed,
+    UsbClass,
+    VendorProduct,
+)
 from kubectl_vmredir.protocol.constants import Status
 from kubectl_vmredir.protocol.control import (
     CancelDataPacket,
@@ -85,6 +92,22 @@ async def test_devices_look_like_local_ones(source: VirtualDevices) -> None:
     for device in (first, second, keyboard):
         assert DeviceSelector.parse(f"port:{device.port_path}").matches(device)
         assert DeviceSelector.parse(device.bus_device).matches(device)
+
+
+async def test_nothing_but_our_own_claim_uses_a_virtual_device(source: VirtualDevices) -> None:
+    device, *_ = await source.devices()
+
+    assert await source.use(device) == DeviceUse()
+    with owned(await source.claim(device)):
+        assert await source.use(device) == DeviceUse(redirected_by=os.getpid())
+
+
+async def test_use_of_a_device_that_is_gone_is_not_found(source: VirtualDevices) -> None:
+    device, *_ = await source.devices()
+    source.unplug(device)
+
+    with pytest.raises(DeviceNotFound):
+        await source.use(device)
 
 
 async def test_claim_says_claimed_and_hello_at_once(source: VirtualDevices) -> None:
