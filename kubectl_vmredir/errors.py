@@ -49,7 +49,7 @@ from kubectl_vmredir.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence, Set
+    from collections.abc import Collection, Sequence
 
     from kubectl_vmredir.model import Finding
 
@@ -178,7 +178,7 @@ class DeviceUnsafe(UsbError):
         )
 
 
-def _flags_against(dangers: Set[Danger]) -> str:
+def _flags_against(dangers: Collection[Danger]) -> str:
     if Danger.NEVER in dangers:
         return ""
     flags = {Danger.FORCE: "--force", Danger.ALLOW: "--allow keyboard"}

@@ -8,6 +8,7 @@ cancelled, or die, at any await: the device session goes on without it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -47,12 +48,18 @@ if TYPE_CHECKING:
     from kubectl_vmredir.service.watching import ClusterWatcher
     from kubectl_vmredir.service.wish import Wish
 
+logger = logging.getLogger(__name__)
+
 CRASH_HINT: Final = (
     "The link is left as it is. Bind the device again to go on, or unbind it; and please report it."
 )
 
 BLOCKED_RETRY_S: Final = 120.0
 """How long a redirection that is blocked waits before it looks whether it still would be."""
+
+SETTLING_S: Final = 2.0
+"""As BLOCKED_RETRY_S, the first time that a device cannot be had for this reason. It may be quite
+new: udev gives its node to the user some time after the kernel has announced it."""
 
 SHORT_LIVED_S: Final = 10.0
 """A device session that ends sooner has not earned that its device is claimed again at once."""
@@ -133,6 +140,7 @@ class Redirection:
         self._claim_delays = around.backoff()
         self._try_again = False
         self._devices_changed = False
+        self._blocked_by = ""
         self._tried_out = False
         self._told: set[str] = set()
         self._bytes_before = (0, 0)
@@ -257,6 +265,7 @@ class Redirection:
                 self._claim_not_before = loop.time() + next(self._claim_delays)
             else:
                 self._claimed_at = loop.time()
+                self._blocked_by = ""
                 return session
 
     async def _claim(self, device: LocalDevice) -> DeviceSession:
@@ -271,8 +280,14 @@ class Redirection:
             return session
         use = await sessions.use(device)
         check_safe(device, use, self._consent)
-        self.story.enter(RedirectionState.CLAIMING, "claiming the device")
+        # Tried again and again without a word, what stays blocked fills no story.
+        if blocked := self.story.state is RedirectionState.BLOCKED:
+            logger.info("%s: claiming device %s", self.wish.id, device)
+        else:
+            self.story.enter(RedirectionState.CLAIMING, "claiming the device")
         session = await sessions.claim(device, self.wish.id)
+        if blocked:
+            self.story.enter(RedirectionState.CLAIMING, "claimed the device")
         for note in notes(device, use, self.story.handover):
             if note not in self._told:
                 self._told.add(note)
@@ -333,7 +348,11 @@ class Redirection:
         restorations = self._around.watcher.restorations(self.wish.vmi)
         self._devices_changed = False
         loop = asyncio.get_running_loop()
-        retry_at = loop.time() + BLOCKED_RETRY_S if isinstance(error, _CURED_ELSEWHERE) else None
+        retry_s = BLOCKED_RETRY_S
+        if isinstance(error, UsbError) and str(error) != self._blocked_by:
+            retry_s = SETTLING_S
+        self._blocked_by = str(error)
+        retry_at = loop.time() + retry_s if isinstance(error, _CURED_ELSEWHERE) else None
         while not self._try_again and (retry_at is None or loop.time() < retry_at):
             match error:
                 case IdentityChanged():

@@ -51,9 +51,14 @@ class World:
         selector: DeviceSelector = STICK,
         vmi: VmiRef = FEDORA,
         slot: str | None = None,
+        *,
+        force: bool = False,
+        allow_keyboard: bool = False,
     ) -> RedirectionId:
         """Bind, and let everything happen that comes of it at once."""
-        redirection_id = await self.service.bind(BindRequest(selector, vmi, slot))
+        redirection_id = await self.service.bind(
+            BindRequest(selector, vmi, slot, force=force, allow_keyboard=allow_keyboard)
+        )
         await at_rest()
         return redirection_id
 
