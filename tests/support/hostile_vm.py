@@ -73,7 +73,8 @@ class Vm:
             self._two_directions, self._transfers_of_nothing, self._transfers_too_long,
             self._ack_of_nothing, self._garbage, self._flipped_bit,
         )  # fmt: skip
-        self._floods: tuple[Callable[[], bytes], ...] = (self._many_requests, self._many_bytes)
+        self._floods = (self._many_requests, self._many_bytes)
+        self._deck: list[Callable[[], bytes]] = []
 
     def learn(self, ep_info: EpInfo) -> None:
         """Take note of what the device is like."""
@@ -88,10 +89,11 @@ class Vm:
         return self._encode(self._right())
 
     def wrong(self) -> bytes:
-        """Return what it must not: one fault of each kind, now and then a flood."""
-        kinds = self._floods if self._random.random() < 0.01 else self._faults
-        fault: Callable[[], bytes] = self._random.choice(kinds)
-        return fault()
+        """Return what it must not; all kinds come again and again, floods less often."""
+        if not self._deck:
+            self._deck = [*self._faults * 4, *self._floods]
+            self._random.shuffle(self._deck)
+        return self._deck.pop()()
 
     # -- right packets ------------------------------------------------------------------------
 
