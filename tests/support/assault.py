@@ -33,6 +33,7 @@ from kubectl_vmredir.protocol.constants import (
     ALL_CAPS,
     INPUT,
     NO_CAPS,
+    Cap,
     PacketType,
     Side,
     TransferType,
@@ -59,7 +60,6 @@ from tests.support.hostile_vm import CAPS, Vm
 ANSWER_TIMEOUT_S: Final = 20.0
 READ_BYTES: Final = 1 << 18
 
-HOST_HELLO: Final = Hello("the same usb-host", ALL_CAPS)
 FENCE_ID: Final = (1 << 64) - 7
 
 REASONS: Final = {
@@ -175,6 +175,13 @@ class Assault:
         """Packets that reached the usb-host."""
         return self._oracle.passed
 
+    @property
+    def _caps(self) -> Cap:
+        """The agreed capabilities."""
+        caps = self._host.caps
+        assert caps is not None, "the usb-host has not said hello"
+        return caps
+
     def run(self, packets: int) -> None:
         """Send so many packets."""
         self._first_life()
@@ -220,7 +227,7 @@ class Assault:
         self._machine = None
         self._wait_for(lambda: self._fenced)
         self._machine, self._over, self._attached = ContinuityMachine(), False, False
-        self._feed(HostBytes(memoryview(encode_packet(HOST_HELLO, packet_id=0, caps=NO_CAPS))))
+        self._introduce(Hello)
         self._feed(LinkOpened())
         if self._random.random() < 0.1:
             self.sent += 1
@@ -228,9 +235,14 @@ class Assault:
             return
         self._feed(GuestBytes(memoryview(_hello())), forward=False)
         for kind in (InterfaceInfo, EpInfo, DeviceConnect):
-            packet = self._latest[kind]
-            self._feed(HostBytes(memoryview(encode_packet(packet, packet_id=0, caps=CAPS))))
+            self._introduce(kind)
         assert self._attached
+
+    def _introduce(self, kind: type[Packet]) -> None:
+        """Let the usb-host say again what it said last."""
+        packet = self._latest[kind]
+        data = encode_packet(packet, packet_id=0, caps=NO_CAPS if kind is Hello else self._caps)
+        self._feed(HostBytes(memoryview(data)))
 
     def _lose_link(self) -> None:
         """Have the link end and another one begin: the machine itself cleans up."""
@@ -245,7 +257,7 @@ class Assault:
 
     def _leftovers(self) -> Iterator[bytes]:
         for packet_id in sorted(self._oracle.open):
-            yield encode_packet(CancelDataPacket(), packet_id=packet_id, caps=CAPS)
+            yield encode_packet(CancelDataPacket(), packet_id=packet_id, caps=self._caps)
         for packet_type, endpoint in sorted(self._oracle.streams):
             stop: Packet
             match packet_type:
@@ -255,8 +267,8 @@ class Assault:
                     stop = StopBulkReceiving(0, endpoint)
                 case _:
                     stop = StopInterruptReceiving(endpoint)
-            yield encode_packet(stop, packet_id=0, caps=CAPS)
-        yield encode_packet(GetConfiguration(), packet_id=FENCE_ID, caps=CAPS)
+            yield encode_packet(stop, packet_id=0, caps=self._caps)
+        yield encode_packet(GetConfiguration(), packet_id=FENCE_ID, caps=self._caps)
 
     # -- bytes --------------------------------------------------------------------------------
 
@@ -313,7 +325,7 @@ class Assault:
                     self._vm.learn(packet)
                     self._oracle.learn(packet)
                     self._latest[EpInfo] = packet
-                case InterfaceInfo() | DeviceConnect():
+                case Hello() | InterfaceInfo() | DeviceConnect():
                     self._latest[type(packet)] = packet
                 case ConfigurationStatus() if header.id == FENCE_ID:
                     self._fenced = True
