@@ -144,9 +144,15 @@ _HARMLESS = frozenset(
 
 
 class ContinuityMachine:
-    """Decides what to do with each event; see the module docstring."""
+    """Decides what to do with each event; see the module docstring.
+
+    Attributes:
+        resets_forwarded: Resets of the device that guests asked for and the usb-host was given;
+            there are no others.
+    """
 
     def __init__(self) -> None:
+        self.resets_forwarded = 0
         self._state = State.HOLDING
         self._ledger = Ledger()
         self._device = Device()
@@ -479,6 +485,7 @@ class ContinuityMachine:
             return self._effects
         passage = self._from_guest
         passage.feed(chunk)
+        resets = self.resets_forwarded
         try:
             if self._state in _DEVICELESS:
                 spans = self._guest.follow(chunk)  # they go nowhere
@@ -502,6 +509,7 @@ class ContinuityMachine:
             reason = f"the guest's QEMU broke the protocol: {error}"
             if self._state is _LIVE:
                 self._restart(reason)
+                self.resets_forwarded = resets  # nothing of the chunk goes on
             else:
                 self._cut(reason)
             return self._effects
@@ -536,7 +544,9 @@ class ContinuityMachine:
         return False
 
     def _command(self, span: Span) -> None:
-        if span.type is PacketType.CANCEL_DATA_PACKET:
+        if span.type is PacketType.RESET:
+            self.resets_forwarded += 1
+        elif span.type is PacketType.CANCEL_DATA_PACKET:
             self._ledger.cancel(span.id)
         elif span.type in STATUS_OF:
             self._ledger.ask(span)

@@ -102,6 +102,22 @@ class Surroundings:
     wall_clock: Callable[[], float]
 
 
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """What device sessions have moved; see :class:`Numbers`."""
+
+    bytes_up: int = 0
+    bytes_down: int = 0
+    resets_forwarded: int = 0
+
+    def and_by(self, session: DeviceSession) -> _Moved:
+        return _Moved(
+            self.bytes_up + session.bytes_up,
+            self.bytes_down + session.bytes_down,
+            self.resets_forwarded + session.resets_forwarded,
+        )
+
+
 class Redirection:
     """Keeps one wish fulfilled; see the module docstring.
 
@@ -143,18 +159,18 @@ class Redirection:
         self._blocked_by = ""
         self._tried_out = False
         self._told: set[str] = set()
-        self._bytes_before = (0, 0)
+        self._moved_before = _Moved()
 
     def numbers(self) -> Numbers:
         """Return the counters as they are now."""
-        up, down = self._bytes_before
-        round_trip_s = None
+        moved, round_trip_s = self._moved_before, None
         if self.session is not None:
-            up, down = up + self.session.bytes_up, down + self.session.bytes_down
+            moved = moved.and_by(self.session)
             round_trip_s = self.session.round_trip_s
         return Numbers(
-            bytes_up=up,
-            bytes_down=down,
+            bytes_up=moved.bytes_up,
+            bytes_down=moved.bytes_down,
+            resets_forwarded=moved.resets_forwarded,
             migrations_survived=self._keeper.journey.migrations_survived,
             last_outage_ms=self._keeper.journey.last_outage_ms,
             round_trip_ms=None if round_trip_s is None else round(round_trip_s * 1000, 2),
@@ -329,8 +345,7 @@ class Redirection:
         """Give the device back; its link is closed already."""
         if (session := self.session) is not None:
             await self._around.sessions.close(session)
-            up, down = self._bytes_before
-            self._bytes_before = (up + session.bytes_up, down + session.bytes_down)
+            self._moved_before = self._moved_before.and_by(session)
             self.session = self._claiming = None
 
     # -- what needs a person ----------------------------------------------------------------

@@ -36,7 +36,7 @@ from kubectl_vmredir.continuity.events import (
 )
 from kubectl_vmredir.continuity.machine import ContinuityMachine, State
 from kubectl_vmredir.model import Unknown
-from kubectl_vmredir.protocol.constants import ALL_CAPS, NO_CAPS, Cap, Side, Status
+from kubectl_vmredir.protocol.constants import ALL_CAPS, NO_CAPS, Cap, PacketType, Side, Status
 from kubectl_vmredir.protocol.spans import SpanTracker
 from tests.support.model_guest import ModelGuest
 from tests.support.model_host import ModelHost
@@ -78,6 +78,7 @@ class World:
         self.settled_told = True
         self.host_ended = self.close_wanted = False
         self.sent = 0
+        self.resets = 0
         self.to_host_check = SpanTracker(Side.GUEST, own_caps=host_caps)
 
     # -- what may happen --------------------------------------------------------------------
@@ -183,7 +184,8 @@ class World:
                 case SendToHost(data=data):
                     assert not self.host_ended
                     self.to_host += data
-                    self.to_host_check.feed(data)
+                    spans = self.to_host_check.feed(data)
+                    self.resets += sum(span.type is PacketType.RESET for span in spans)
                 case ReadHost(enabled=enabled):
                     assert self.reads_host is not enabled
                     self.reads_host = enabled
@@ -211,6 +213,7 @@ class World:
         self.settled_told = self.settled_told and self.machine.settled
         assert self.settled_told is self.machine.settled
         assert self.sent == self.machine.sent
+        assert self.resets == self.machine.resets_forwarded
         assert self.to_host_check.boundary == self.to_host_check.offset, "not whole packets"
         if self.machine.state is not State.LIVE:
             assert self.reads_host

@@ -191,6 +191,25 @@ def test_a_reset_with_requests_open_leaves_them_open() -> None:
     assert session.host((1, CANCELLED)) == [SendToGuest(wire((1, CANCELLED)))]
 
 
+def test_resets_are_counted_if_the_usb_host_is_given_them() -> None:
+    session = live()
+
+    assert SendToHost(wire(Reset(), Reset())) in session.guest(Reset(), Reset())
+    assert session.machine.resets_forwarded == 2
+
+    (broken,) = session.guest(Reset(), AltSettingStatus(OK, 0, 0))
+    assert isinstance(broken, RestartSession)
+    assert session.machine.resets_forwarded == 2
+
+
+def test_a_reset_without_a_device_is_not_counted() -> None:
+    session = live()
+    session.handle(DetachRequested())
+
+    assert session.guest(Reset()) == []
+    assert session.machine.resets_forwarded == 0
+
+
 def test_a_change_of_configuration_with_requests_open_leaves_them_open() -> None:
     session = live()
     session.guest((1, READ), (2, SetConfiguration(2)))

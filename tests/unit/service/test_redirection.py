@@ -15,6 +15,8 @@ from kubectl_vmredir.errors import (
 )
 from kubectl_vmredir.model import HandoverKind, RedirectionState, VmiUid
 from kubectl_vmredir.protocol.constants import ALL_CAPS, Cap
+from kubectl_vmredir.protocol.control import Reset
+from kubectl_vmredir.protocol.packets import encode_packet
 from kubectl_vmredir.service.interface import Handover
 from kubectl_vmredir.service.ports import VmiGone, VmiSeen
 from kubectl_vmredir.service.usbhost import LAST_WORDS_TIMEOUT_S
@@ -570,3 +572,18 @@ async def test_link_loss_after_a_refused_claim_is_no_handover(world: World) -> N
     assert again == bound
     assert await world.state(bound) is S.CONNECTED
     assert await world.handovers(bound) == []
+
+
+async def test_resets_that_the_vm_asks_for_are_counted_over_all_device_sessions(
+    world: World,
+) -> None:
+    bound = await world.bind()
+    for _ in range(2):
+        guest = world.link.guest
+        assert guest is not None
+        world.link.deliver(encode_packet(Reset(), packet_id=0, caps=guest.caps))
+        world.devices.hosts[-1].end()
+        await after(1)
+
+    assert len(world.devices.hosts) == 3
+    assert (await world.status(bound)).numbers.resets_forwarded == 2
