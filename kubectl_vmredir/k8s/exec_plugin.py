@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 import shlex
 import signal
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ _TIMEOUT_S: Final = 60.0
 """A plugin may have to ask somebody far away; one that waits for a person waits for ever."""
 _MAX_OUTPUT_BYTES: Final = 1 << 20
 _VERSIONS: Final = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
+
+_FLAG: Final = re.compile(r"-[A-Za-z]|--[A-Za-z][A-Za-z0-9-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ async def run_exec_plugin(
         LoginRequired: If it fails, takes too long, or needs a person.
     """
     command = [plugin.command, *plugin.args]
-    shown = printable(shlex.join(command))
+    shown = _shown(plugin)
     if plugin.api_version not in _VERSIONS:
         raise KubeconfigError(
             f"the credential plugin {shown} speaks {plugin.api_version!r}, which we do not"
@@ -74,7 +77,7 @@ async def run_exec_plugin(
     except TimeoutError as exc:
         raise LoginRequired(
             f"the credential plugin {shown} did not finish in {timeout_s:g} s",
-            hint=f"It may wait for you to log in; try it by hand: {shown}",
+            hint=f"It may wait for you to log in. {_by_hand(shown)}",
         ) from exc
     except OSError as exc:
         raise KubeconfigError(
@@ -84,9 +87,23 @@ async def run_exec_plugin(
     if status != 0:
         raise LoginRequired(
             f"the credential plugin {plugin.command} failed ({status}): {_last_line(complaint)}",
-            hint=f"Try it by hand: {shown}",
+            hint=_by_hand(shown),
         )
     return _parse(output, plugin)
+
+
+def _shown(plugin: ExecPlugin) -> str:
+    """Return the command for people, without its values: any of them may be a secret."""
+    return printable(" ".join([shlex.quote(plugin.command), *map(_without_value, plugin.args)]))
+
+
+def _by_hand(shown: str) -> str:
+    return f"Try it by hand, as it stands in the kubeconfig: {shown}"
+
+
+def _without_value(arg: str) -> str:
+    flag, equals, _ = arg.partition("=")
+    return f"{flag}{equals and '=...'}" if _FLAG.fullmatch(flag) else "..."
 
 
 def _exec_info(plugin: ExecPlugin, config: ClusterConfig) -> JsonObject:
