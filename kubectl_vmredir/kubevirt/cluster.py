@@ -61,6 +61,10 @@ class KubevirtCluster:
             raise explained(error) from error
         return [self._view(item) for item in listed.items]
 
+    async def ready(self) -> None:
+        """See :meth:`~kubectl_vmredir.service.ports.Cluster.ready`."""
+        await self._client.access()
+
     async def vmi(self, ref: VmiRef) -> VmiView:
         """See :meth:`~kubectl_vmredir.service.ports.Cluster.vmi`."""
         try:

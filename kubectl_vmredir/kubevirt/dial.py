@@ -13,6 +13,8 @@ from kubectl_vmredir.kubevirt.refusals import refused
 from kubectl_vmredir.model import Route, Unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kubectl_vmredir.errors import VmRedirError
     from kubectl_vmredir.k8s.client import KubeClient
     from kubectl_vmredir.k8s.transport import Access
@@ -34,23 +36,31 @@ class ApiDialer:
         self._client = client
         self._patience: defaultdict[VmiRef, Patience] = defaultdict(Patience)
 
-    async def dial(self, vmi: VmiRef, listener: LinkListener) -> ApiLink:
+    async def dial(self, vmi: VmiRef, listener: LinkListener, ask: Callable[[], None]) -> ApiLink:
         """Open a link; the caller owns it.
 
         A cancellation before the cluster has accepted gives the dial up; after that it is put off
         until the caller has the link. Time limits are kept in here.
 
+        Args:
+            vmi: Where to.
+            listener: Hears what happens on the link.
+            ask: Called before each try; what it raises ends the dial.
+
         Raises:
             ClusterError: If it cannot be opened; ``retryable`` says whether to try again.
         """
         access = await self._client.access()
+        ask()
         answer = await self._dial(vmi, access, listener)
         if (
             isinstance(answer, Refusal)
             and answer.status == HTTPStatus.UNAUTHORIZED
             and self._client.reject(access.credential)
         ):
-            answer = await self._dial(vmi, await self._client.access(), listener)
+            access = await self._client.access()
+            ask()
+            answer = await self._dial(vmi, access, listener)
         if isinstance(answer, Refusal):
             error = refused(answer, vmi)
             raise self._patience[vmi].weigh(error) if answer.status in _DOUBTFUL else error

@@ -62,6 +62,10 @@ class Finisher:
             raise error
         raise raised
 
+    def under_way(self, name: str) -> bool:
+        """Return whether work of that name is being done."""
+        return name in self._tasks
+
     async def join(self, name: str) -> None:
         """Return when no work of that name is under way, however it ended."""
         if (task := self._tasks.get(name)) is not None:

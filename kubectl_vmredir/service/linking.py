@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CONFIRM_TIMEOUT_S: Final = 5.0
-"""How long the cluster may take to say how a VM is that is to be dialed again."""
+"""How long the cluster may take to say how a VM is that is to be dialed again, once there are
+credentials to ask with."""
 
 STABLE_AFTER_S: Final = 30.0
 """A link that lasted this long has earned a fresh backoff; a shorter one has not."""
@@ -194,6 +195,7 @@ class LinkKeeper:
         """
         vmi: VmiView | None = None
         try:
+            await self._around.cluster.ready()
             async with asyncio.timeout(CONFIRM_TIMEOUT_S):
                 vmi = await self._around.cluster.vmi(self._wish.vmi)
         except (ClusterError, TimeoutError) as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from kubectl_vmredir.errors import VmRedirError
@@ -129,11 +129,17 @@ class Link(Protocol):
 class Dialer(Protocol):
     """Opens links to VMIs."""
 
-    async def dial(self, vmi: VmiRef, listener: LinkListener) -> Link:
+    async def dial(self, vmi: VmiRef, listener: LinkListener, ask: Callable[[], None]) -> Link:
         """Open a link over the api route; KubeVirt chooses the slot. The caller owns it.
 
         The listener may be called before this returns. Bounded in time: a dial that is given up
         early may take a slot with it, so how long that is, is for the dialer to say.
+
+        Args:
+            vmi: Where to.
+            listener: Hears what happens on the link.
+            ask: Called right before each try, when all that it takes is at hand: to get
+                credentials may last as long as a login does. What it raises ends the dial.
 
         Raises:
             VmRedirError: If it cannot be opened; ``retryable`` says whether to try again.
@@ -202,6 +208,13 @@ class Cluster(Protocol):
 
         Raises:
             ClusterError: If they cannot be listed.
+        """
+
+    async def ready(self) -> None:
+        """Return when there are credentials to ask with; may last as long as a login does.
+
+        Raises:
+            ClusterError: If there are none.
         """
 
     async def vmi(self, ref: VmiRef) -> VmiView:

@@ -205,6 +205,7 @@ class Service:
         check_safe(device, use, consent)
         # No await from here on: what is free now is ours.
         if (blocked := self._blocked(device, request)) is not None:
+            self._watcher.try_again(vmi.ref)
             self._supervisor.retry(blocked, bound_by, consent)
             return blocked.wish.id
         check_unwished(device, self._wishes())
@@ -317,8 +318,8 @@ class Service:
         for redirection in self._supervisor:
             wish, session = redirection.wish, redirection.session
             verdict = self._watcher.gate.may(Act.EXIT, wish.vmi, now)
-            linked = session is not None and session.endpoint is not None
-            if linked and isinstance(verdict, Wait):
+            at_risk = session is not None and session.at_risk
+            if at_risk and isinstance(verdict, Wait):
                 risks.append(ExitRisk(wish.id, wish.vmi, wish.slot, verdict.reason, EXIT_HARM))
         return tuple(risks)
 

@@ -38,7 +38,7 @@ from kubectl_vmredir.continuity.events import (
     Settled,
 )
 from kubectl_vmredir.continuity.machine import ContinuityMachine, State
-from kubectl_vmredir.errors import LocalProtocolError
+from kubectl_vmredir.errors import LocalProtocolError, VmRedirError
 from kubectl_vmredir.service.bell import Bell
 from kubectl_vmredir.service.gate import Act, Wait
 from kubectl_vmredir.service.links import LinkEnd, LinkEndpoint
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kubectl_vmredir.continuity.events import Effect, Event
-    from kubectl_vmredir.errors import VmRedirError
     from kubectl_vmredir.model import Boundary, LocalDevice, RedirectionId
     from kubectl_vmredir.service.bulkhead import Finisher
     from kubectl_vmredir.service.gate import Gate
@@ -62,6 +61,10 @@ DETACH_TIMEOUT_S: Final = 3.0
 
 BATCH_BYTES: Final = 16 * 1024
 """Packets for QEMU that come at once and are not longer are sent as one message."""
+
+
+class _NotNow(VmRedirError):
+    """The gate has changed its mind since the dial was wanted."""
 
 
 class DeviceSession:
@@ -126,6 +129,16 @@ class DeviceSession:
     def attached(self) -> bool:
         """Whether the guest of the link has the device."""
         return self._machine.attached
+
+    @property
+    def at_risk(self) -> bool:
+        """Whether a VM is harmed if the process ends at the wrong time: by a link, or a dial."""
+        return self.endpoint is not None or self._finisher.under_way(self._dialing)
+
+    @property
+    def resets_forwarded(self) -> int:
+        """Resets of the device that VMs asked for, and got."""
+        return self._machine.resets_forwarded
 
     @property
     def settled(self) -> bool:
@@ -279,10 +292,16 @@ class DeviceSession:
             await endpoint.close(why)
 
     async def _dial(self, dialer: Dialer, to: Destination) -> None:
-        if self._objection(Act.DIAL, to) is not None:
-            return
+        def ask() -> None:
+            if (wait := self._objection(Act.DIAL, to)) is not None:
+                raise _NotNow(f"waiting for {wait.reason}")
+
         endpoint = LinkEndpoint(self, to)
-        link = await dialer.dial(to.vmi, endpoint)
+        try:
+            link = await dialer.dial(to.vmi, endpoint, ask)
+        except _NotNow as objection:
+            logger.info("device %s is not linked: %s", self.device, objection)
+            return
         # No await from here on: a link that is open has an owner.
         endpoint.opened(link, self._loop.time())
         self.endpoint = endpoint

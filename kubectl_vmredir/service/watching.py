@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.backoff import exponential_backoff
 from kubectl_vmredir.errors import ClusterError, StreamLost, VmRedirError
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from kubectl_vmredir.service.ports import Cluster, ClusterEvent
 
 logger = logging.getLogger(__name__)
+
+PERSON_FACTOR: Final = 8
+"""So much longer is waited where waiting alone cures nothing: each try may run a credential
+plugin of the user, which may put a window on the screen."""
 
 
 class _Watch:
@@ -110,11 +114,18 @@ class ClusterWatcher:
     def start_over(self) -> None:
         """Watch everything anew: what we know may be old, and its watch not know that yet."""
         for ref, watch in self._watches.items():
-            if watch.task is not None:
-                watch.task.cancel()
+            self._start(ref, watch)
+
+    def try_again(self, ref: VmiRef) -> None:
+        """Watch a VMI now that could not be watched: a person has acted."""
+        watch = self._watches.get(ref)
+        if watch is not None and watch.trouble is not None:
+            watch.trouble = None
             self._start(ref, watch)
 
     def _start(self, ref: VmiRef, watch: _Watch) -> None:
+        if watch.task is not None:
+            watch.task.cancel()
         watch.tracker.begin()
         watch.task = self._group.create_task(self._keep_watching(ref, watch), name=f"watch-{ref}")
 
@@ -143,7 +154,7 @@ class ClusterWatcher:
             self._take(ref, watch, WatchLost(cause))
             if watch.restored > restored:
                 delays = self._backoff()
-            delay_s = next(delays)
+            delay_s = next(delays) * (1 if cause.retryable else PERSON_FACTOR)
             logger.info("watch of %s: %s; again in %.1f s", ref, cause, delay_s)
             await asyncio.sleep(delay_s)
 

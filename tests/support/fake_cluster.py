@@ -50,6 +50,7 @@ class FakeCluster:
         watches: How often a watch was begun.
         reachable: Whether a watch that begins tells anything.
         trouble: Raised when a VMI is asked for.
+        login_s: How long it takes to get credentials.
     """
 
     def __init__(self, *vmis: VmiView) -> None:
@@ -57,6 +58,7 @@ class FakeCluster:
         self.watches = 0
         self.reachable = True
         self.trouble: ClusterError | None = None
+        self.login_s = 0.0
         self._behind = False
         self._kept: list[ClusterEvent | ClusterError] = []
         self._vmis = {vmi.ref: vmi for vmi in vmis}
@@ -113,6 +115,9 @@ class FakeCluster:
 
     async def vmis(self, namespace: str | None, selector: str = "") -> Sequence[VmiView]:
         return [vmi for vmi in self._vmis.values() if namespace in (None, vmi.ref.namespace)]
+
+    async def ready(self) -> None:
+        await asyncio.sleep(self.login_s)
 
     async def vmi(self, ref: VmiRef) -> VmiView:
         if self.trouble is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -202,8 +202,8 @@ class FlawedDialer:
         self.bug: Exception | None = None
         self._dialer = ApiDialer(client)
 
-    async def dial(self, vmi: VmiRef, listener: LinkListener) -> Link:
-        return FlawedLink(await self._dialer.dial(vmi, listener), self)
+    async def dial(self, vmi: VmiRef, listener: LinkListener, ask: Callable[[], None]) -> Link:
+        return FlawedLink(await self._dialer.dial(vmi, listener, ask), self)
 
 
 @dataclass(frozen=True)

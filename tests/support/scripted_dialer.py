@@ -161,6 +161,7 @@ class ScriptedDialer:
         attempts: When it was dialed, and to where.
         links: The links that it opened, oldest first.
         bug: Raised instead of all that, if set.
+        login_s: How long it takes to get credentials, before it asks whether to dial.
     """
 
     def __init__(self) -> None:
@@ -168,9 +169,12 @@ class ScriptedDialer:
         self.attempts: list[tuple[float, VmiRef]] = []
         self.links: list[FakeLink] = []
         self.bug: Exception | None = None
+        self.login_s = 0.0
         self._guests = 0
 
-    async def dial(self, vmi: VmiRef, listener: LinkListener) -> FakeLink:
+    async def dial(self, vmi: VmiRef, listener: LinkListener, ask: Callable[[], None]) -> FakeLink:
+        await asyncio.sleep(self.login_s)
+        ask()
         self.attempts.append((asyncio.get_running_loop().time(), vmi))
         if self.bug is not None:
             raise self.bug

@@ -29,6 +29,8 @@ NOT_FOR_HELP = {
         "kubectl_vmredir.continuity.machine",
         "kubectl_vmredir.service.gate",
         "kubectl_vmredir.service.migration",
+        "kubectl_vmredir.service.safety",
+        "kubectl_vmredir.service.wish",
     ],
 )
 def test_pure_layers_load_no_io(module: str) -> None:

@@ -21,6 +21,7 @@ from kubectl_vmredir.lab.api.pki import Authority
 from kubectl_vmredir.lab.cluster import Lab
 from kubectl_vmredir.model import SLOT_COUNT, Boundary, VmiRef
 from tests.support.commands import Cli, Done
+from tests.support.link_listener import at_will
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -154,7 +155,7 @@ class Deaf:
 
 async def test_all_four_slots_taken(cli: Cli, lab: Lab) -> None:
     async with KubeClient(load_config(ConfigOptions(kubeconfig=lab.kubeconfig), {})) as client:
-        links = [await ApiDialer(client).dial(DESK, Deaf()) for _ in range(SLOT_COUNT)]
+        links = [await ApiDialer(client).dial(DESK, Deaf(), at_will) for _ in range(SLOT_COUNT)]
 
         done = await cli(*bind(STICK, "desk"))
 

@@ -28,7 +28,7 @@ from kubectl_vmredir.lab.cluster import Lab
 from kubectl_vmredir.model import Unknown, VmiRef, VmiView
 from kubectl_vmredir.service.ports import ClusterEvent, VmiSeen, WatchRestored
 from tests.support.labs import DESK, echo_lab
-from tests.support.link_listener import Listener
+from tests.support.link_listener import Listener, at_will
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ async def client_of(lab: Lab, context: str = "alice", **options: str) -> AsyncIt
 async def test_link_carries_bytes_both_ways_in_fragments_of_any_size(lab: Lab) -> None:
     listener, data = Listener(), os.urandom(1 << 20)
     async with client_of(lab) as client:
-        link = await ApiDialer(client).dial(DESK, listener)
+        link = await ApiDialer(client).dial(DESK, listener, at_will)
         for start in range(0, len(data), 70_001):
             link.send(data[start : start + 70_001])
         await listener.until(lambda: len(listener.heard) == len(data))
@@ -65,9 +65,9 @@ async def test_link_carries_bytes_both_ways_in_fragments_of_any_size(lab: Lab) -
 async def test_fifth_link_finds_all_slots_taken_until_one_is_closed(lab: Lab) -> None:
     async with client_of(lab) as client:
         dialer = ApiDialer(client)
-        links = [await dialer.dial(DESK, Listener()) for _ in range(4)]
+        links = [await dialer.dial(DESK, Listener(), at_will) for _ in range(4)]
         with pytest.raises(SlotsFull):
-            await dialer.dial(DESK, Listener())
+            await dialer.dial(DESK, Listener(), at_will)
         await links.pop().close()
         links.append(await _dial_again(dialer))
         for link in links:
@@ -79,7 +79,7 @@ async def _dial_again(dialer: ApiDialer) -> ApiLink:
     async with asyncio.timeout(5):
         while True:
             try:
-                return await dialer.dial(DESK, Listener())
+                return await dialer.dial(DESK, Listener(), at_will)
             except SlotsFull:
                 await asyncio.sleep(0)
 
@@ -90,13 +90,13 @@ async def test_link_ends_when_the_vm_moves_and_leads_to_the_new_node_after_the_f
     old, new = Listener(), Listener()
     async with client_of(lab) as client:
         dialer = ApiDialer(client)
-        await dialer.dial(DESK, old)
+        await dialer.dial(DESK, old, at_will)
         cluster = KubevirtCluster(client)
         async with cluster.watch("demo", "desk") as events:
             await lab.migrate(DESK)
             seen = await _until_on(events, "node2")
         await old.until(lambda: old.end)
-        link = await dialer.dial(DESK, new)
+        link = await dialer.dial(DESK, new, at_will)
         link.send(b"still there?")
         await new.until(lambda: new.heard)
         await link.close()
@@ -171,7 +171,7 @@ async def test_dial_of_what_is_not_ours_is_refused(
 ) -> None:
     async with client_of(lab) as client:
         with pytest.raises(error):
-            await ApiDialer(client).dial(vmi, Listener())
+            await ApiDialer(client).dial(vmi, Listener(), at_will)
 
 
 async def test_vm_without_slots_is_named_with_the_way_to_get_them(lab: Lab) -> None:
@@ -181,13 +181,13 @@ async def test_vm_without_slots_is_named_with_the_way_to_get_them(lab: Lab) -> N
 
     async with client_of(lab) as client:
         with pytest.raises(NoUsbSlots, match="VM demo/bare has no USB slots"):
-            await ApiDialer(client).dial(bare, Listener())
+            await ApiDialer(client).dial(bare, Listener(), at_will)
 
 
 async def test_token_that_the_cluster_does_not_know_asks_for_a_login(lab: Lab) -> None:
     async with client_of(lab, token="wrong") as client:
         with pytest.raises(LoginRequired):
-            await ApiDialer(client).dial(DESK, Listener())
+            await ApiDialer(client).dial(DESK, Listener(), at_will)
         with pytest.raises(LoginRequired):
             await KubevirtCluster(client).vmis("demo")
 
@@ -197,7 +197,7 @@ async def test_api_server_that_goes_away_ends_the_link_and_says_so_to_the_watch(
 ) -> None:
     listener = Listener()
     async with echo_lab(tmp_path) as lab, client_of(lab) as client:
-        await ApiDialer(client).dial(DESK, listener)
+        await ApiDialer(client).dial(DESK, listener, at_will)
         assert lab.api is not None
         await lab.api.stop()
         await listener.until(lambda: listener.end)

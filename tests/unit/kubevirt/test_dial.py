@@ -11,13 +11,14 @@ from kubectl_vmredir.errors import (
     NoUsbSlots,
     PathBroken,
     StreamLost,
+    VmRedirError,
 )
 from kubectl_vmredir.k8s.client import KubeClient
 from kubectl_vmredir.k8s.kubeconfig import ClusterConfig, ExecPlugin, UserConfig
 from kubectl_vmredir.kubevirt.dial import ApiDialer
 from kubectl_vmredir.model import Route, Unknown, VmiRef
 from kubectl_vmredir.service.ports import Dialer, Link, LinkListener
-from tests.support.link_listener import Listener
+from tests.support.link_listener import Listener, at_will
 from tests.support.scripted_server import BINARY, PONG, Exchange, ScriptedServer
 from tests.support.websockets import AUTHORITY, PATH, accepting, nothing
 
@@ -45,7 +46,7 @@ async def test_link_carries_bytes_and_counts_what_it_sent(tmp_path: Path) -> Non
         dialer: Dialer = ApiDialer(client)
         listener = Listener()
         ears: LinkListener = listener
-        link: Link = await dialer.dial(DESK, ears)
+        link: Link = await dialer.dial(DESK, ears, at_will)
         link.send(b"hello")
         await listener.until(lambda: listener.heard)
         link.ping()
@@ -73,7 +74,7 @@ async def test_link_that_breaks_knows_no_boundary(tmp_path: Path) -> None:
         KubeClient(config(server)) as client,
     ):
         listener = Listener()
-        await ApiDialer(client).dial(DESK, listener)
+        await ApiDialer(client).dial(DESK, listener, at_will)
         await listener.until(lambda: listener.end)
 
     assert listener.end is not None
@@ -91,7 +92,7 @@ async def test_refusal_becomes_an_error_of_ours(tmp_path: Path) -> None:
     context = AUTHORITY.server_context(tmp_path, "127.0.0.1")
     async with ScriptedServer(script, context) as server, KubeClient(config(server)) as client:
         with pytest.raises(NoUsbSlots):
-            await ApiDialer(client).dial(DESK, Listener())
+            await ApiDialer(client).dial(DESK, Listener(), at_will)
 
 
 def counting_plugin(folder: Path) -> ExecPlugin:
@@ -117,14 +118,43 @@ async def test_expired_token_is_renewed_once(tmp_path: Path, good: str) -> None:
         user = UserConfig(exec=counting_plugin(tmp_path))
         async with KubeClient(config(server, user)) as client:
             if good == "Bearer t2":
-                link = await ApiDialer(client).dial(DESK, Listener())
+                link = await ApiDialer(client).dial(DESK, Listener(), at_will)
                 await link.close()
             else:
                 with pytest.raises(LoginRequired):
-                    await ApiDialer(client).dial(DESK, Listener())
+                    await ApiDialer(client).dial(DESK, Listener(), at_will)
 
     sent = [request.header("authorization") for request in server.requests]
     assert sent == ["Bearer t1", "Bearer t2"]
+
+
+class Overtaken(VmRedirError):
+    """What was to be done may not be done any more."""
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+async def test_it_is_asked_before_each_try_and_when_credentials_are_at_hand(
+    tmp_path: Path, allowed: int
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.answer(401)
+
+    runs_at_questions: list[int] = []
+
+    def ask() -> None:
+        runs_at_questions.append(len((tmp_path / "runs").read_text().splitlines()))
+        if len(runs_at_questions) > allowed:
+            raise Overtaken("a migration has begun")
+
+    context = AUTHORITY.server_context(tmp_path, "127.0.0.1")
+    async with ScriptedServer(script, context) as server:
+        user = UserConfig(exec=counting_plugin(tmp_path))
+        async with KubeClient(config(server, user)) as client:
+            with pytest.raises(Overtaken):
+                await ApiDialer(client).dial(DESK, Listener(), ask)
+
+    assert len(server.requests) == allowed
+    assert runs_at_questions == [1, 2][: allowed + 1]
 
 
 async def test_refusal_of_what_was_allowed_before_is_not_believed_at_once(tmp_path: Path) -> None:
@@ -139,10 +169,10 @@ async def test_refusal_of_what_was_allowed_before_is_not_believed_at_once(tmp_pa
     context = AUTHORITY.server_context(tmp_path, "127.0.0.1")
     async with ScriptedServer(script, context) as server, KubeClient(config(server)) as client:
         dialer = ApiDialer(client)
-        link = await dialer.dial(DESK, Listener())
+        link = await dialer.dial(DESK, Listener(), at_will)
         await link.close()
         starting = True
         with pytest.raises(ClusterUnreachable, match="the API server may be starting"):
-            await dialer.dial(DESK, Listener())
+            await dialer.dial(DESK, Listener(), at_will)
         with pytest.raises(Forbidden):
-            await dialer.dial(VmiRef("demo", "never-seen"), Listener())
+            await dialer.dial(VmiRef("demo", "never-seen"), Listener(), at_will)

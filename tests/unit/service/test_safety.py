@@ -330,6 +330,35 @@ async def test_without_rule_1_such_a_link_plugs_the_device_into_the_source() -> 
         assert world.link.received != b""
 
 
+async def test_migration_that_begins_while_the_user_logs_in_forbids_the_dial(
+    world: World,
+) -> None:
+    world.dialer.login_s = 50.0
+    bound = await world.bind()
+    await after(20)
+    migration = world.migration()
+    migration.go_to("copying")
+
+    await after(60)
+    assert world.dialer.attempts == []
+    assert (await world.status(bound)).reason.startswith("waiting for the migration")
+
+    world.dialer.login_s = 0.0
+    migration.fail()
+    await at_rest()
+    assert await world.state(bound) is S.CONNECTED
+
+
+async def test_loss_is_explained_also_where_it_takes_a_login_to_ask(world: World) -> None:
+    bound = await world.bind()
+    world.cluster.login_s = 50.0
+
+    world.link.end()
+    await after(60)
+
+    assert await world.state(bound) is S.CONNECTED
+
+
 async def test_source_that_dies_before_the_silent_link_was_used_is_followed(world: World) -> None:
     hold = Hold()
     world.dialer.script.append(hold)
@@ -614,6 +643,22 @@ async def test_shutdown_ends_as_soon_as_the_gate_opens(world: World) -> None:
 
     assert risks == ()
     assert world.loop.time() == pytest.approx(begun + 10)
+
+
+async def test_dial_under_way_is_a_risk_while_the_vm_migrates(world: World) -> None:
+    hold = Hold()
+    world.dialer.script.append(hold)
+    await world.bind()
+    migration = world.migration()
+    migration.go_to("copying")
+    await at_rest()
+
+    (risk,) = world.service.exit_risks()
+    assert (risk.vmi, risk.slot) == (FEDORA, "flash")
+    migration.fail()
+    await at_rest()
+    assert world.service.exit_risks() == ()
+    hold.go.set()
 
 
 async def test_what_a_shutdown_left_open_is_closed_when_the_gate_opens_later(

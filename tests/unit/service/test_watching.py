@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from kubectl_vmredir.errors import Forbidden
+from kubectl_vmredir.errors import Forbidden, LoginRequired
 from kubectl_vmredir.model import VmiRef
 from kubectl_vmredir.service.bell import Bell
 from kubectl_vmredir.service.ports import ClusterEvent, VmiSeen
-from kubectl_vmredir.service.watching import ClusterWatcher
+from kubectl_vmredir.service.watching import PERSON_FACTOR, ClusterWatcher
 from tests.support.fake_cluster import FakeCluster, running
 from tests.support.service_world import FEDORA, RETRY_S, steady_backoff
 from tests.support.virtual_clock import after, at_rest
@@ -66,10 +66,34 @@ async def test_watch_that_breaks_for_good_is_begun_again_after_a_while() -> None
             assert watcher.facts(FEDORA).doubt == "no more"
             assert watcher.facts(FEDORA).certain_at is None
 
-            await after(RETRY_S)
+            await after(RETRY_S * PERSON_FACTOR - 0.01)
+            assert cluster.watches == 1
+            await after(0.02)
 
             assert watcher.facts(FEDORA).certain(asyncio.get_running_loop().time() + 1)
             assert watcher.restorations(FEDORA) == 2
+
+
+async def test_watch_that_breaks_for_good_is_begun_again_at_once_when_somebody_has_acted() -> None:
+    cluster = FakeCluster(running())
+    async with a_watcher(cluster) as watcher:
+        with watcher.follow(FEDORA, Bell()):
+            await at_rest()
+            watcher.try_again(FEDORA)
+            await at_rest()
+            assert cluster.watches == 1
+            cluster.break_watch(LoginRequired("expired"))
+            await at_rest()
+            assert watcher.trouble(FEDORA) is not None
+
+            watcher.try_again(FEDORA)
+            watcher.try_again(VmiRef("demo", "nobody"))
+            assert watcher.trouble(FEDORA) is None
+            await at_rest()
+
+            assert cluster.watches == 2
+            await after(RETRY_S * PERSON_FACTOR)
+            assert cluster.watches == 2
 
 
 async def test_watch_with_a_bug_leaves_its_vm_unknown_and_says_so() -> None:
