@@ -62,6 +62,11 @@ def arguments(image: GuestImage, memory_mib: int, accelerator: str) -> Sequence[
             "-device",
             f"usb-redir,chardev=charredir{slot},id=redir{slot},bus=usb.0,port={slot + 1}",
         ]  # fmt: skip
+    if image.root is not None:
+        argv += [
+            "-drive", f"if=none,id=root,file={image.root},format=raw,readonly=on",
+            "-device", "virtio-blk-pci,drive=root",
+        ]  # fmt: skip
     return argv
 
 
@@ -79,11 +84,19 @@ class QemuHypervisor:
     Args:
         image: What VMs boot; snapshots are kept beside it.
         accelerator: QEMU's ``-accel``.
+        extra: More of QEMU's command line: devices that a guest has besides.
     """
 
-    def __init__(self, image: GuestImage, *, accelerator: str = _ACCELERATOR) -> None:
+    def __init__(
+        self,
+        image: GuestImage,
+        *,
+        accelerator: str = _ACCELERATOR,
+        extra: Sequence[str] = (),
+    ) -> None:
         self._image = image
         self._accelerator = accelerator
+        self._extra = extra
         self._group = asyncio.TaskGroup()
         self._domains: list[QemuDomain] = []
         self._version = ""
@@ -124,7 +137,7 @@ class QemuHypervisor:
     async def _started(self, spec: DomainSpec, *how: str) -> AsyncIterator[QemuDomain]:
         """Give a new domain, which ends with the context if that fails or is cancelled."""
         domain = QemuDomain(spec)
-        await domain.start([*arguments(self._image, spec.memory_mib, self._accelerator), *how])
+        await domain.start([*self._arguments(spec.memory_mib), *how])
         self._domains.append(domain)
         self._group.create_task(self._serve(domain), name=f"qemu-{spec.vmi}")
         try:
@@ -137,6 +150,9 @@ class QemuHypervisor:
     async def _serve(self, domain: QemuDomain) -> None:
         await domain.run()
         self._domains.remove(domain)
+
+    def _arguments(self, memory_mib: int) -> Sequence[str]:
+        return [*arguments(self._image, memory_mib, self._accelerator), *self._extra]
 
     # -- snapshots ----------------------------------------------------------------------------
 
@@ -152,7 +168,7 @@ class QemuHypervisor:
     async def _snapshot_key(self, memory_mib: int) -> str:
         if not self._version:
             self._version = await _version()
-        argv = arguments(self._image, memory_mib, self._accelerator)
+        argv = self._arguments(memory_mib)
         text = json.dumps([self._version, self._image.digest, argv])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

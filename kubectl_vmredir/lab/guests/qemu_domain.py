@@ -131,6 +131,14 @@ class QemuDomain:
                 f"QEMU for VM {self._spec.vmi} did not start: {self._how_ended}"
             ) from error
 
+    async def execute(self, command: str, **arguments: JsonValue) -> JsonValue:
+        """Run one command of the monitor, and return its answer; see :class:`Monitor`.
+
+        Raises:
+            LabError: If QEMU refuses, has ended, or does not answer.
+        """
+        return await self._monitor.execute(command, **arguments)
+
     async def wait_ended(self) -> str:
         """Wait until QEMU has ended, and return how."""
         await self._ended.wait()

@@ -57,11 +57,13 @@ class GuestImage:
         kernel: The kernel.
         initrd: Its initramfs, with the guest program.
         digest: Changes whenever one of them does.
+        root: A disk that nobody writes to, for a guest with more than its initramfs.
     """
 
     kernel: Path
     initrd: Path
     digest: str
+    root: Path | None = None
 
 
 def default_folder() -> Path:
@@ -91,7 +93,7 @@ def build(folder: Path) -> GuestImage:
         LabError: If it cannot be built.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder):
+    with locked(folder):
         if image := find(folder):
             return image
         with tempfile.TemporaryDirectory(dir=folder) as work:
@@ -106,9 +108,9 @@ def _build(folder: Path, work: Path) -> None:
     for package in downloaded:
         logger.info("unpacking %s", package.name)
         packages.unpack(package, work)
-    kernel = _only(work, "boot/vmlinuz-*")
-    modules = ModuleTree(_only(work, "*/modules/*", "usr/*/modules/*"))
-    busybox = _only(work, "bin/busybox", "usr/bin/busybox")
+    kernel = only_one(work, "boot/vmlinuz-*")
+    modules = ModuleTree(only_one(work, "*/modules/*", "usr/*/modules/*"))
+    busybox = only_one(work, "bin/busybox", "usr/bin/busybox")
     initrd = _initrd(modules, busybox.read_bytes())
     digest = hashlib.sha256(kernel.read_bytes() + initrd).hexdigest()
     _write(folder / "initrd.gz", initrd)
@@ -142,7 +144,12 @@ def _recipe() -> str:
     return f"{_RECIPE}-{hashlib.sha256(_program()).hexdigest()}"
 
 
-def _only(folder: Path, *patterns: str) -> Path:
+def only_one(folder: Path, *patterns: str) -> Path:
+    """Return the one file that matches any of the patterns.
+
+    Raises:
+        LabError: If there are none or several.
+    """
     found: Sequence[Path] = [path for pattern in patterns for path in folder.glob(pattern)]
     if len(found) != 1:
         raise LabError(f"the packages hold {len(found)} files {patterns[0]}, not one")
@@ -157,7 +164,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder against others that build there."""
     with (folder / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -19,9 +19,13 @@ class ModuleTree:
 
     Names are written with underscores, as lsmod does. Dependencies come from the modules
     themselves: ``modules.dep`` is made where a kernel is installed, and this one is not.
+
+    Attributes:
+        folder: Where they are; its name is the kernel's release, as ``uname -r`` says it.
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._paths = {
             path.name.partition(".ko")[0].replace("-", "_"): path
             for path in folder.rglob("*.ko*")

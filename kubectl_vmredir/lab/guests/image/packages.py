@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from kubectl_vmredir.errors import LabError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -33,9 +33,25 @@ def fetch(folder: Path) -> Sequence[Path]:
     Raises:
         LabError: If apt is not there or cannot get them.
     """
+    return _with_lists(folder, lambda options: _download(folder, options))
+
+
+def fetch_with_dependencies(folder: Path, names: Sequence[str]) -> Sequence[Path]:
+    """Download packages and all that they depend on, as on a machine where nothing is installed.
+
+    Raises:
+        LabError: If apt is not there, cannot get them, or finds that they cannot be together.
+    """
+    return _with_lists(folder, lambda options: _download_all(folder, options, names))
+
+
+def _with_lists(
+    folder: Path, download: Callable[[Sequence[str]], Sequence[Path]]
+) -> Sequence[Path]:
+    """Download with the lists of the system, or else with own ones; ``download`` takes options."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        return _download(folder, ())
+        return download(())
     except LabError as error:
         logger.info("%s; trying with lists of our own", error)
     options = _own_lists(folder / "apt")
@@ -44,7 +60,7 @@ def fetch(folder: Path) -> Sequence[Path]:
     except LabError as error:
         # Another source of the system may be broken; whether Debian's is, the download tells.
         logger.info("%s", error)
-    return _download(folder, options)
+    return download(options)
 
 
 def unpack(package: Path, folder: Path) -> None:
@@ -72,6 +88,20 @@ def _download_one(folder: Path, options: Sequence[str], name: str) -> Path:
     logger.info("getting %s", name)
     _apt("apt-get", options, "download", f"{name}:amd64", cwd=own)
     return max(own.glob("*.deb"), key=lambda path: path.stat().st_mtime)
+
+
+def _download_all(folder: Path, options: Sequence[str], names: Sequence[str]) -> Sequence[Path]:
+    nothing = (*options, "-o", "Dir::State::status=/dev/null", "-o", "APT::Architecture=amd64")
+    solution = _apt(
+        "apt-get", nothing, "install", "--print-uris", "-qq", "--no-install-recommends", *names,
+        cwd=folder,
+    )  # fmt: skip
+    # A line is: 'URI' FILE SIZE HASH
+    files = [folder / line.split()[1] for line in solution.splitlines() if line.startswith("'")]
+    if missing := [file.name.partition("_")[0] for file in files if not file.exists()]:
+        logger.info("getting %d packages", len(missing))
+        _apt("apt-get", nothing, "download", *missing, cwd=folder)
+    return files
 
 
 def _own_lists(folder: Path) -> Sequence[str]:
