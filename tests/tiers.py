@@ -60,6 +60,7 @@ def _cluster() -> str:
 _KUBECTL = () if shutil.which("kubectl") else ("kubernetes-client",)
 _QEMU = ("qemu-system-x86", "qemu-system-common")
 _GUEST_IMAGE = (sys.executable, "-m", "kubectl_vmredir.lab.guests.image")
+_WORKSTATION_IMAGE = (sys.executable, "-m", "tests.support.workstation.image")
 
 TIERS = (
     Tier("native", ("libusbredirparser1", "libusbredirhost1", "libusb-1.0-0"), _libraries),
@@ -68,6 +69,12 @@ TIERS = (
         _QEMU,
         lambda: _programs("qemu-system-x86_64", "dpkg-deb", "apt-get"),
         _GUEST_IMAGE,
+    ),
+    Tier(
+        "workstation",
+        (*_QEMU, "erofs-utils"),
+        lambda: _programs("qemu-system-x86_64", "mkfs.erofs", "dpkg-deb", "apt-get"),
+        _WORKSTATION_IMAGE,
     ),
     Tier("peers", _KUBECTL, _peers),
     Tier("cluster", (*_KUBECTL, *_QEMU, "ncat", "util-linux"), _cluster, _GUEST_IMAGE),
