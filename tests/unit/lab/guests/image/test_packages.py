@@ -10,7 +10,7 @@ import pytest
 from kubectl_vmredir.errors import LabError
 from kubectl_vmredir.lab.guests.image.packages import fetch_with_dependencies
 
-# Solves `install --print-uris`, if a machine without any package asks; writes down what to `download`.
+# Solves `install`, if it is for a machine without any package; writes down what to `download`.
 APT_GET = """#!/bin/sh
 case "$*" in
     *status=/dev/null*--print-uris*)
