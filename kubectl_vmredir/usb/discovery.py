@@ -71,13 +71,13 @@ def list_devices() -> list[LocalDevice]:
     )
 
 
-def require_bus() -> None:
+def require_bus(root: Path = ROOT) -> None:
     """Do nothing if this machine has a USB bus.
 
     Raises:
         UsbUnavailable: If it has none.
     """
-    if not (ROOT / _DEVICES).exists():
+    if not (root / _DEVICES).exists():
         raise UsbUnavailable(
             "this machine has no USB bus",
             hint=(
