@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kubectl_vmredir.lab.cluster import Lab
     from kubectl_vmredir.lab.devices.source import VirtualDevices
     from kubectl_vmredir.lab.story import Report
-    from kubectl_vmredir.model import DeviceUse, LocalDevice
+    from kubectl_vmredir.model import Check, DeviceUse, LocalDevice
     from kubectl_vmredir.service.ports import DeviceSource, UsbHostSockets
     from kubectl_vmredir.service.service import Service
 
@@ -122,6 +122,34 @@ async def open_devices(options: Options) -> AsyncGenerator[DeviceSource, None]:
             sources.append(await stack.enter_async_context(_virtual_devices(options)))
         sources.append(_NoUsb())
         yield await stack.enter_async_context(AllDevices(sources))
+
+
+def examine_usb() -> Sequence[Check]:
+    """Look at what this machine needs to redirect USB devices. Blocks."""
+    from kubectl_vmredir.usb.doctor import examine
+
+    return examine(claims=claims_folder())
+
+
+def udev_rule(selector: DeviceSelector) -> str:
+    """Return the udev rule that lets this user open a device of this machine. Blocks.
+
+    Raises:
+        UsbError: If it is not certain which device is meant.
+    """
+    from kubectl_vmredir.usb.discovery import list_devices
+    from kubectl_vmredir.usb.udev_rule import rule_for
+
+    try:
+        devices = list_devices()
+    except UsbUnavailable:  # the rule may be for another machine, or for later
+        devices = []
+    return rule_for(selector, devices)
+
+
+def claims_folder() -> Path:
+    """Return where the claims of this user are written down."""
+    return _state_folder() / "claims"
 
 
 def lab_folder() -> Path:

@@ -217,6 +217,33 @@ class DeviceUse:
     findings: tuple[Finding, ...] = ()
 
 
+class Outcome(enum.StrEnum):
+    """What came of a :class:`Check`."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """Something is not as it should be; most things work."""
+    FAILED = "failed"
+    """Without it nothing works."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at on this machine.
+
+    Attributes:
+        name: What was looked at; stable, for scripts. Several may have the same.
+        outcome: How it stands.
+        message: One clause, for people; may hold untrusted text.
+        command: What repairs it; empty if nothing has to be, or we know no command.
+    """
+
+    name: str
+    outcome: Outcome
+    message: str
+    command: str = ""
+
+
 _SELECTOR: Final = (
     re.compile(r"(?P<ids>[0-9a-fA-F]{4}:[0-9a-fA-F]{4})(?::(?P<serial>.+))?"),
     re.compile(r"(?P<bus>\d{1,3})-(?P<address>\d{1,3})"),

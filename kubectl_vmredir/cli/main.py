@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "bind": "bind",
     "demo": "demo",
     "devices": "devices",
+    "doctor": "doctor",
     "lab": "lab",
     "migrate": "migrate",
     "slots": "slots",

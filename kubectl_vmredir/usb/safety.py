@@ -36,8 +36,9 @@ _HUB: Final = 0x09
 _STORAGE: Final = 0x08
 _POINTS_SHOWN: Final = 3
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9._/][A-Za-z0-9._/-]{0,255}")
-_RAW_NODE: Final = re.compile(r"/dev/(hidraw|bus/usb/).*")
-"""Nodes through which a program talks to the device itself, past the drivers."""
+_RAW_NODE: Final = re.compile(r"/dev/(hidraw\d|bus/usb/|s[dgr][a-z0-9]).*")
+"""Nodes through which a program talks to the device itself: past the drivers, or to a disk past
+the file systems."""
 
 
 def findings(

@@ -320,7 +320,7 @@ def test_kernel_without_ipv6_has_no_routes_of_it(machine: MachineTree) -> None:
 # -- programs and input ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("node", ["/dev/hidraw3", "/dev/bus/usb/001/004"])
+@pytest.mark.parametrize("node", ["/dev/hidraw3", "/dev/bus/usb/001/004", "/dev/sdb", "/dev/sg2"])
 def test_program_that_uses_the_device_itself_is_named_and_needs_force(
     machine: MachineTree, node: str
 ) -> None:
