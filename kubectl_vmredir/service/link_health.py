@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.service.journey import has_moved
-from kubectl_vmredir.service.liveness import Heartbeat
+from kubectl_vmredir.service.liveness import PONG_TIMEOUT_S, Heartbeat
 
 if TYPE_CHECKING:
     from kubectl_vmredir.service.links import LinkEndpoint
@@ -41,6 +41,7 @@ class LinkHealth:
         self._session = session
         self._heartbeat = Heartbeat(now)
         self._heard = (session.pongs, session.bytes_down)
+        self._unheard_since: float | None = None
         self._risk_told = False
 
     def probe(self, now: float) -> None:
@@ -50,15 +51,21 @@ class LinkHealth:
     def feel_pulse(self, now: float) -> None:
         """Take in what came back, and ping if it is time."""
         heard = (self._session.pongs, self._session.bytes_down)
-        if heard != self._heard or not self.endpoint.reading:
-            self._heard = heard
+        came, self._heard = heard != self._heard, heard
+        if self.endpoint.reading:
+            self._unheard_since = None
+        elif came or self._unheard_since is None:
+            self._unheard_since = now
+        if came or not self.endpoint.reading:  # where nobody listens, no answer is missing
             self._heartbeat.alive()
         if self._heartbeat.ping_due(now):
             self._session.ping()
 
-    def stalled(self, now: float) -> bool:
-        """Return whether nothing comes back just now."""
-        return self._heartbeat.stalled(now)
+    def stall(self, now: float) -> str:
+        """Return why nothing gets on just now; empty if it does."""
+        if self._unheard_since is not None and now >= self._unheard_since + PONG_TIMEOUT_S:
+            return "the usb-host does not take what the VM sends"
+        return "the link is up, but nothing comes back" if self._heartbeat.stalled(now) else ""
 
     def at_risk(self, facts: VmiFacts, now: float) -> bool:
         """Return once whether a migration began while the guest was perhaps enumerating."""
@@ -88,6 +95,8 @@ class LinkHealth:
     def next_look_at(self, facts: VmiFacts, now: float) -> float | None:
         """Return when one of the answers may change by itself."""
         looks = [self._heartbeat.next_look_at(now), self._attach_by]
+        if self._unheard_since is not None:
+            looks.append(self._unheard_since + PONG_TIMEOUT_S)
         looks += [end for migration in facts.migrations if (end := migration.reopens_at)]
         if self._session.last_end is not None:
             looks.append(self._session.last_end.at + SETTLE_TIMEOUT_S)

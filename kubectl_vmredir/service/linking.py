@@ -286,8 +286,8 @@ class LinkKeeper:
     def _linked_state(
         self, session: DeviceSession, health: LinkHealth, facts: VmiFacts, now: float
     ) -> tuple[RedirectionState, str]:
-        if health.stalled(now):
-            return RedirectionState.STALLED, "the link is up, but nothing comes back"
+        if why := health.stall(now):
+            return RedirectionState.STALLED, why
         if not session.attached:
             held = session.held_for
             reason = held.reason if held is not None else "the VM to take the device"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import logging
 import socket
+import sys
+import termios
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from kubectl_vmredir.errors import DeviceLost, UsbError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from kubectl_vmredir.service.ports import UsbHostSockets
 
@@ -36,6 +39,11 @@ CLAIM_TIMEOUT_S: Final = 15.0
 LAST_WORDS_TIMEOUT_S: Final = 1.0
 """How long the data socket may outlast the device, or the control socket: what the usb-host said
 before is on its way in there."""
+
+HOST_STUCK_S: Final = 30.0
+"""A usb-host that takes nothing of what waits for it for so long is taken for dead. It does not
+wait for its device: what that has not taken yet is kept on its side."""
+APPETITE_CHECK_S: Final = 5.0
 
 RELEASE_TIMEOUT_S: Final = 5.0
 """How long the usb-host may take to give the device back before its sockets are dropped."""
@@ -149,6 +157,57 @@ class _Control(asyncio.Protocol):
         self._host.give_up(reason)
 
 
+class _Appetite:
+    """Knows whether the usb-host takes what is written to it; costs nothing while nothing is.
+
+    Args:
+        data: The data socket.
+        stuck: Called once, if it takes nothing for :data:`HOST_STUCK_S`.
+    """
+
+    def __init__(self, data: asyncio.Transport, stuck: Callable[[], None]) -> None:
+        self._data = data
+        self._stuck = stuck
+        self._loop = asyncio.get_running_loop()
+        self._written = 0
+        self._taken = 0
+        self._full_since: float | None = None
+        self._next_look: asyncio.TimerHandle | None = None
+
+    def written(self, size: int) -> None:
+        """Take note of bytes that it is to take."""
+        self._written += size
+        if self._next_look is None:
+            self._next_look = self._loop.call_later(APPETITE_CHECK_S, self._look)
+
+    def forget(self) -> None:
+        """Look no more."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+
+    def _look(self) -> None:
+        self._next_look = None
+        if self._data.is_closing() or not (waiting := self._waiting()):
+            self._full_since = None
+            return
+        now = self._loop.time()
+        taken = self._written - waiting
+        # While we do not read what it says, it need not read what we say.
+        if self._full_since is None or taken > self._taken or not self._data.is_reading():
+            self._full_since = now
+        self._taken = taken
+        if now >= self._full_since + HOST_STUCK_S:
+            self._stuck()
+        else:
+            self._next_look = self._loop.call_later(APPETITE_CHECK_S, self._look)
+
+    def _waiting(self) -> int:
+        """Return how many bytes it has not read; a few more than that, but 0 if it has read all."""
+        queued = bytearray(4)
+        fcntl.ioctl(self._data.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+        return int.from_bytes(queued, sys.byteorder) + self._data.get_write_buffer_size()
+
+
 class UsbHost:
     """A running usb-host that has claimed its device.
 
@@ -166,6 +225,7 @@ class UsbHost:
         self._last_words: asyncio.TimerHandle | None = None
         self._data: asyncio.Transport | None = None
         self._control: asyncio.Transport | None = None
+        self._appetite: _Appetite | None = None
 
     async def open(self, sockets: UsbHostSockets) -> None:
         """Take over the sockets, and wait until the device is claimed.
@@ -180,6 +240,7 @@ class UsbHost:
         sockets.data.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._data, _ = await loop.create_connection(lambda: _Data(self), sock=sockets.data)
         self._data.set_write_buffer_limits(HIGH_WATER_BYTES, LOW_WATER_BYTES)
+        self._appetite = _Appetite(self._data, self._give_up_stuck)
         try:
             async with asyncio.timeout(CLAIM_TIMEOUT_S):
                 await self._answered.wait()
@@ -190,10 +251,11 @@ class UsbHost:
 
     def write(self, chunks: Sequence[memoryview | bytes]) -> None:
         """Queue bytes for the usb-host; the views may be reused after the call."""
-        if self._data is None or self._data.is_closing():
+        if self._data is None or self._appetite is None or self._data.is_closing():
             return
         for chunk in chunks:
             self._data.write(chunk)
+            self._appetite.written(len(chunk))
 
     def read(self, enabled: bool) -> None:
         """Stop or go on reading from the usb-host."""
@@ -209,6 +271,8 @@ class UsbHost:
         self._listener = None
         if self._last_words is not None:
             self._last_words.cancel()
+        if self._appetite is not None:
+            self._appetite.forget()
         if self._control is not None and not self._control.is_closing():
             self._control.write(b'{"request": "stop"}\n')
         if self._data is not None:
@@ -267,6 +331,9 @@ class UsbHost:
         self.ended(reason)
         if self._data is not None:
             self._data.close()
+
+    def _give_up_stuck(self) -> None:
+        self.give_up(f"the usb-host has taken nothing for {HOST_STUCK_S:.0f} s")
 
     def _hear_out(self, reason: str) -> None:
         """Have it over when the data socket ends, or after a while."""

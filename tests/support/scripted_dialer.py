@@ -122,7 +122,7 @@ class FakeLink:
             self._listener.link_ended(boundary, cause)
 
     def _pong(self) -> None:
-        if self.open and self.answers_pings:
+        if self.open and self.answers_pings and self.reading:
             self._listener.link_pong(ROUND_TRIP_S)
 
 

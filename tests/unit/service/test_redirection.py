@@ -18,8 +18,9 @@ from kubectl_vmredir.protocol.constants import ALL_CAPS, Cap
 from kubectl_vmredir.protocol.control import Reset
 from kubectl_vmredir.protocol.packets import encode_packet
 from kubectl_vmredir.service.interface import Handover
+from kubectl_vmredir.service.liveness import PING_INTERVAL_S, PONG_TIMEOUT_S
 from kubectl_vmredir.service.ports import VmiGone, VmiSeen
-from kubectl_vmredir.service.usbhost import LAST_WORDS_TIMEOUT_S
+from kubectl_vmredir.service.usbhost import HOST_STUCK_S, LAST_WORDS_TIMEOUT_S, RELEASE_TIMEOUT_S
 from tests.support.fake_cluster import running
 from tests.support.fake_usb import device
 from tests.support.scripted_dialer import ROUND_TRIP_S, Accept, DeadOnArrival, Silence
@@ -587,3 +588,51 @@ async def test_resets_that_the_vm_asks_for_are_counted_over_all_device_sessions(
 
     assert len(world.devices.hosts) == 3
     assert (await world.status(bound)).numbers.resets_forwarded == 2
+
+
+async def test_usb_host_that_hangs_is_told_and_then_taken_for_lost(world: World) -> None:
+    bound = await world.bind()
+    host = world.devices.hosts[0]
+    guest = world.link.guest
+    assert guest is not None
+    host.stop_reading()
+    packet_ids = iter(range(1, 1000))
+    while world.link.reading:
+        guest.transfer(3, next(packet_ids), stamps=8000)
+        world.link.flush()
+
+    await after(2 * PING_INTERVAL_S + PONG_TIMEOUT_S)
+    status = await world.status(bound)
+    assert status.state is S.STALLED
+    assert status.reason == "the usb-host does not take what the VM sends"
+    assert world.link.open
+    await after(HOST_STUCK_S)
+
+    causes = [event.cause for event in await world.story(bound)]
+    assert any("the usb-host has taken nothing for 30 s" in cause for cause in causes)
+    assert not world.dialer.links[0].open
+    assert len(world.devices.hosts) == 2
+    assert await world.state(bound) is S.CONNECTED
+
+
+async def test_usb_host_that_hangs_in_a_migration_keeps_its_link_until_that_is_over(
+    world: World,
+) -> None:
+    bound = await world.bind()
+    guest = world.link.guest
+    assert guest is not None
+    world.devices.hosts[0].stop_reading()
+    guest.transfer(2, 1)
+    world.link.flush()
+    migration = world.migration()
+    migration.go_to("copying")
+
+    await after(2 * HOST_STUCK_S)
+    assert world.link.open
+    assert not guest.requests
+    assert "waiting for the migration" in (await world.status(bound)).reason
+
+    migration.fail()
+    await after(RELEASE_TIMEOUT_S + 1)
+    assert len(world.devices.hosts) == 2
+    assert await world.state(bound) is S.CONNECTED

@@ -25,7 +25,12 @@ from kubectl_vmredir.service.migration import VmiFacts
 from kubectl_vmredir.service.ports import UsbHostSockets
 from kubectl_vmredir.service.session import BATCH_BYTES, DeviceSession
 from kubectl_vmredir.service.sessions import DeviceSessions
-from kubectl_vmredir.service.usbhost import CONTROL_LINE_BYTES, LAST_WORDS_TIMEOUT_S
+from kubectl_vmredir.service.usbhost import (
+    APPETITE_CHECK_S,
+    CONTROL_LINE_BYTES,
+    HOST_STUCK_S,
+    LAST_WORDS_TIMEOUT_S,
+)
 from tests.support.fake_usb import FakeDevices, FakeUsbHost, device
 from tests.support.model_host import BULK_OUT
 from tests.support.scripted_dialer import FakeLink, ScriptedDialer, Silence
@@ -339,6 +344,73 @@ async def test_link_is_not_read_while_the_usb_host_takes_no_more(bench: Bench) -
     assert bench.link.reading
     assert {item.packet.endpoint for item in bench.host.model.pending} == {BULK_OUT}
     assert len(bench.host.model.pending) == sent
+
+
+def ask(bench: Bench, packet_id: int) -> None:
+    """Have the guest ask for something, and the usb-host find it in its socket."""
+    guest = bench.link.guest
+    assert guest is not None
+    guest.transfer(1, packet_id, stamps=1)
+    bench.link.flush()
+
+
+async def test_usb_host_that_takes_nothing_any_more_is_lost_and_all_requests_with_it(
+    bench: Bench,
+) -> None:
+    await bench.dial()
+    bench.host.stop_reading()
+    ask(bench, 1)
+
+    await after(HOST_STUCK_S)
+    assert bench.session.lost == ""
+    ask(bench, 2)
+    await after(2 * APPETITE_CHECK_S)
+
+    assert bench.session.lost == "the usb-host has taken nothing for 30 s"
+    guest = bench.link.guest
+    assert guest is not None
+    assert not guest.requests
+    assert bench.link.open
+
+
+async def test_usb_host_that_takes_what_comes_however_late_is_not_lost(bench: Bench) -> None:
+    await bench.dial()
+    for packet_id in range(1, 6):
+        bench.host.stop_reading()
+        ask(bench, packet_id)
+        await after(HOST_STUCK_S - APPETITE_CHECK_S)
+        bench.host.go_on_reading()
+        await at_rest()
+
+    await after(4 * HOST_STUCK_S)
+
+    assert bench.session.lost == ""
+
+
+async def test_usb_host_that_we_do_not_read_need_not_read_us(bench: Bench) -> None:
+    await bench.dial()
+    bench.link.writable(False)
+    bench.host.stop_reading()
+    ask(bench, 1)
+
+    await after(10 * HOST_STUCK_S)
+    assert bench.session.lost == ""
+    bench.link.writable(True)
+    await after(2 * HOST_STUCK_S)
+
+    assert bench.session.lost != ""
+
+
+async def test_session_that_is_closed_with_something_unread_looks_no_more(bench: Bench) -> None:
+    await bench.dial()
+    bench.host.stop_reading()
+    ask(bench, 1)
+    await bench.session.close_link("enough")
+
+    await bench.sessions.close(bench.session)
+    await after(2 * HOST_STUCK_S)
+
+    assert bench.session.lost == ""
 
 
 async def test_what_comes_back_while_a_link_is_written_to_waits_for_its_turn(
