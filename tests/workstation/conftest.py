@@ -1,4 +1,7 @@
-"""One workstation for all tests of a session: a test begins with nothing plugged in."""
+"""One workstation and one VM of a lab for all tests of a session.
+
+A test begins with nothing plugged in, and the VM runs on any of two nodes.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from kubectl_vmredir.lab.cluster import Lab
 from kubectl_vmredir.lab.guests.image.build import GuestImage
 from tests.support.workstation import image as images
+from tests.support.workstation.target import Target, qemu_lab
 from tests.support.workstation.vm import WorkstationVm
 
 
@@ -25,6 +30,19 @@ async def running_workstation(
 ) -> AsyncIterator[WorkstationVm]:
     async with WorkstationVm(image, tmp_path_factory.mktemp("workstation")) as vm:
         yield vm
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def lab(image: GuestImage, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
+    async with qemu_lab(image, tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def target(lab: Lab, running_workstation: WorkstationVm) -> AsyncIterator[Target]:
+    await running_workstation.use_cluster(lab.kubeconfig)
+    async with Target(lab) as target:
+        yield target
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -6,13 +6,14 @@ import asyncio
 import itertools
 import json
 import signal
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from kubectl_vmredir.lab.guests import sockets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -153,6 +154,18 @@ class GuestAgent:
             }
         )
         return running
+
+    @asynccontextmanager
+    async def running(
+        self, *argv: str, user: str = "user", environment: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Running]:
+        """Start a command, and kill it at the end if it still runs."""
+        running = self.start(*argv, user=user, environment=environment)
+        try:
+            yield running
+        finally:
+            running.signal(signal.SIGKILL)
+            await running.end()
 
     async def run(self, *argv: str, user: str = "user") -> Done:
         """Run a command to its end."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import signal
+import posixpath
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -24,7 +24,7 @@ from tests.support.workstation.guest_agent import GuestAgent
 from tests.support.workstation.root import PROGRAM_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from kubectl_vmredir.lab.guests.image.build import GuestImage
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 HOST: Final = "10.0.2.2"
 """The loopback interface of this machine, as the VM sees it."""
+LINE: Final = "line"
+"""Socket of the other end of the serial adapter; in the run folder."""
 SOUND_FILE: Final = "sound.wav"
 """What the emulated sound card plays; in the run folder."""
 KUBECONFIG: Final = "/home/user/kubeconfig"
@@ -75,7 +77,7 @@ class Plugged:
     """A device in a port of the workstation.
 
     Attributes:
-        id: QEMU's name for it.
+        id: QEMU's name for it; empty for one that is not QEMU's.
         port_path: Where it is, as the kernel writes it.
         node: Its device node.
     """
@@ -137,17 +139,11 @@ class WorkstationVm:
         text = base64.b64encode(content).decode()
         (await self.user("sh", "-c", _WRITE, "sh", path, text)).check()
 
-    @asynccontextmanager
-    async def running(self, *arguments: str) -> AsyncIterator[Running]:
+    def running(self, *arguments: str) -> AbstractAsyncContextManager[Running]:
         """Start our program as the ordinary user, and kill it at the end if it still runs."""
-        running = self.agent.start(
+        return self.agent.running(
             "kubectl-vmredir", *arguments, environment={"KUBECONFIG": KUBECONFIG}
         )
-        try:
-            yield running
-        finally:
-            running.signal(signal.SIGKILL)
-            await running.end()
 
     async def use_cluster(self, kubeconfig: Path) -> None:
         """Give the user a kubeconfig of this machine, as it must be in the VM."""
@@ -167,12 +163,16 @@ class WorkstationVm:
         await self._domain.execute(
             "device_add", driver=driver, id=name, bus="plugs.0", serial=serial, **properties
         )
+        plugged = await self.appeared(serial, name)
+        self._plugged.append(plugged)
+        return plugged
+
+    async def appeared(self, serial: str, name: str = "") -> Plugged:
+        """Wait until udev has done all for the device with this serial number."""
         path = (await self.root("bash", "-c", _APPEAR, "bash", serial)).strip()
         numbers = (await self.root("cat", f"{path}/busnum", f"{path}/devnum")).split()
         bus, address = (int(number) for number in numbers)
-        plugged = Plugged(name, Path(path).name, f"/dev/bus/usb/{bus:03}/{address:03}")
-        self._plugged.append(plugged)
-        return plugged
+        return Plugged(name, posixpath.basename(path), f"/dev/bus/usb/{bus:03}/{address:03}")
 
     async def unplug(self, plugged: Plugged) -> None:
         """Pull a device out; returns when the kernel has noticed."""
@@ -196,6 +196,22 @@ class WorkstationVm:
             file={"driver": "file", "filename": str(image), "locking": "off"},
         )
         return await self.plug("usb-storage", serial, drive=node, **properties)
+
+    async def plug_serial_adapter(self, serial: str) -> Plugged:
+        """Plug in a serial adapter; its other end is the socket :data:`LINE`."""
+        name = f"line{next(self._numbers)}"
+        address: JsonValue = {"type": "unix", "data": {"path": LINE}}
+        await self._domain.execute(
+            "chardev-add",
+            id=name,
+            backend={"type": "socket", "data": {"addr": address, "server": True, "wait": False}},
+        )
+        # Without always-plugged it is there only while somebody is connected to the line.
+        return await self.plug("usb-serial", serial, chardev=name, always_plugged=True)
+
+    async def plug_sound_card(self, serial: str) -> Plugged:
+        """Plug in a sound card; what it plays is written to a file, :data:`SOUND_FILE`."""
+        return await self.plug("usb-audio", serial, audiodev="sound")
 
 
 def _as_seen_in_the_vm(kubeconfig: Path) -> bytes:
