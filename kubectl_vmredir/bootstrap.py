@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,6 +151,26 @@ def udev_rule(selector: DeviceSelector) -> str:
 def claims_folder() -> Path:
     """Return where the claims of this user are written down."""
     return _state_folder() / "claims"
+
+
+def run_usb_host(sockets: tuple[int, int] | None, *, node: int, journal: int) -> None:
+    """Be the usb-host of one device, or give back a device that a former one has left.
+
+    Args:
+        sockets: Descriptors of the data and the control socket; None to give the device back.
+        node: Descriptor of the device node.
+        journal: Descriptor of the journal's file of the device, which is locked.
+    """
+    from kubectl_vmredir.usb.host import serve
+    from kubectl_vmredir.usb.journal import Entry
+    from kubectl_vmredir.usb.rescue import rescue
+
+    if sockets is None:
+        rescue(node, Entry(journal))
+    else:
+        data, control = (socket.socket(fileno=descriptor) for descriptor in sockets)
+        with data, control:
+            serve(data, control, node, Entry(journal))
 
 
 def lab_folder() -> Path:

@@ -30,6 +30,10 @@ _COMMANDS: Final = {
 """Module in ``commands`` by name of the command."""
 
 
+_HIDDEN: Final = {"usb-host": "usb_host"}
+"""The same, of what the program asks of itself."""
+
+
 class LazyGroup(ClusterGroup):
     """Imports a command when it is asked for, so that ``--help`` stays fast."""
 
@@ -39,9 +43,9 @@ class LazyGroup(ClusterGroup):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, imported now."""
-        if cmd_name not in _COMMANDS:
+        if (name := (_COMMANDS | _HIDDEN).get(cmd_name)) is None:
             return None
-        module = importlib.import_module(f"kubectl_vmredir.cli.commands.{_COMMANDS[cmd_name]}")
+        module = importlib.import_module(f"kubectl_vmredir.cli.commands.{name}")
         command: click.Command = module.command
         return command
 

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Final, Self
 
 from kubectl_vmredir.errors import UsbError
 from kubectl_vmredir.model import VendorProduct, to_json
+from kubectl_vmredir.usb.tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from kubectl_vmredir.model import JsonValue
@@ -139,7 +139,7 @@ class Journal:
 
     Args:
         folder: Where the files are; made, mode 0700.
-        boot_id: Of the kernel that runs, from ``/proc/sys/kernel/random/boot_id``.
+        boot_id: Of the kernel that runs; see :func:`read_boot_id`.
     """
 
     def __init__(self, folder: Path, *, boot_id: str) -> None:
@@ -203,6 +203,11 @@ class Journal:
 
     def _path(self, port_path: str) -> Path:
         return self._folder / f"{port_path}{_SUFFIX}"
+
+
+def read_boot_id(root: Path) -> str:
+    """Return which boot of this machine it is; empty if the kernel does not say."""
+    return Tree(root).attribute("proc/sys/kernel/random/boot_id")
 
 
 def _parse(value: JsonValue) -> Claim:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from kubectl_vmredir.errors import UsbUnavailable
+import platformdirs
+
+from kubectl_vmredir.usb.discovery import ROOT
+from kubectl_vmredir.usb.hotplug import Hotplug
+from kubectl_vmredir.usb.journal import Journal, read_boot_id
+from kubectl_vmredir.usb.process import UsbHosts
+from kubectl_vmredir.usb.use import look
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -25,11 +35,25 @@ class UsbDevices:
         server_hosts: Host names or addresses that the traffic to the API server goes to: the
             network interface on the way there is not taken without force.
         claims: Folder of the journal; None for the user's.
+        root: Where ``sys``, ``proc`` and ``dev`` are.
+        hotplug: Says what is plugged in; None for udev.
     """
 
-    def __init__(self, server_hosts: Sequence[str] = (), *, claims: Path | None = None) -> None:
+    def __init__(
+        self,
+        server_hosts: Sequence[str] = (),
+        *,
+        claims: Path | None = None,
+        root: Path = ROOT,
+        hotplug: Hotplug | None = None,
+    ) -> None:
         self._server_hosts = server_hosts
-        self._claims = claims
+        self._root = root
+        folder = claims or platformdirs.user_state_path("kubectl-vmredir") / "claims"
+        self._journal = Journal(folder, boot_id=read_boot_id(root))
+        self._hotplug = hotplug or Hotplug()
+        self._hosts = UsbHosts(self._journal, root=root)
+        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         """Start to follow what is plugged in.
@@ -37,24 +61,28 @@ class UsbDevices:
         Raises:
             UsbUnavailable: If this machine has no USB bus, or libudev is missing.
         """
-        raise UsbUnavailable("not yet")
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._hotplug)
+            await stack.enter_async_context(self._hosts)
+            self._stack = stack.pop_all()
+        return self
 
     async def __aexit__(
         self,
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:
-        """Give back what is claimed."""
+    ) -> bool | None:
+        """Have the devices given back that are claimed here."""
+        return await self._stack.__aexit__(exc_type, exc, traceback)
 
     async def devices(self) -> Sequence[LocalDevice]:
         """Return the devices that are plugged in now."""
-        return ()
+        return self._hotplug.devices
 
-    async def changes(self) -> AsyncGenerator[None, None]:
-        """Yield whenever :meth:`devices` may have changed, until closed."""
-        return
-        yield
+    def changes(self) -> AsyncGenerator[None, None]:
+        """Yield whenever :meth:`devices` may have changed since this call, until closed."""
+        return self._hotplug.changes()
 
     async def use(self, device: LocalDevice) -> DeviceUse:
         """Look how this machine uses the device, and what speaks against taking it.
@@ -62,7 +90,7 @@ class UsbDevices:
         Raises:
             DeviceNotFound: If it is not plugged in.
         """
-        raise NotImplementedError
+        return await asyncio.to_thread(self._use, device)
 
     async def claim(self, device: LocalDevice) -> UsbHostSockets:
         """Start a usb-host for exactly this device; the caller owns the sockets.
@@ -74,4 +102,14 @@ class UsbDevices:
             UsbUnavailable: If a library is missing.
             UsbError: If it cannot be had for another reason.
         """
-        raise NotImplementedError
+        return await self._hosts.start(device)
+
+    def _use(self, device: LocalDevice) -> DeviceUse:
+        holder = self._journal.holder(device.port_path)
+        use = look(
+            device,
+            own_pids={os.getpid(), *([holder] if holder else [])},
+            server_hosts=self._server_hosts,
+            root=self._root,
+        )
+        return replace(use, redirected_by=holder or None)

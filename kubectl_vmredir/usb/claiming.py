@@ -1,0 +1,186 @@
+"""What is opened for a usb-host process before it starts; says who has the device otherwise.
+
+Everything blocks: call it in a thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+from kubectl_vmredir.errors import (
+    DeviceBusy,
+    DeviceNotFound,
+    DevicePermissionDenied,
+    UsbError,
+)
+from kubectl_vmredir.model import DeviceSelector
+from kubectl_vmredir.usb import library
+from kubectl_vmredir.usb.discovery import sysfs_path
+from kubectl_vmredir.usb.holders import USBFS, find_holders
+from kubectl_vmredir.usb.journal import Claim, FormerDriver
+from kubectl_vmredir.usb.tree import Tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kubectl_vmredir.model import LocalDevice
+    from kubectl_vmredir.usb.journal import Entry, Journal
+
+
+class NotPlugged(UsbError):
+    """Nothing is to be given back: the device is gone, or was given back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A device that nobody else has; a context manager that closes both.
+
+    Attributes:
+        node: Descriptor of the device node, open for reading and writing.
+        entry: Of the journal, locked, with the claim written down.
+    """
+
+    node: int
+    entry: Entry
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close both."""
+        os.close(self.node)
+        self.entry.close()
+
+
+def prepare(device: LocalDevice, journal: Journal, root: Path) -> Prepared:
+    """Open what a usb-host needs for exactly this device, and write down that it is claimed.
+
+    Raises:
+        DeviceNotFound: If it is not plugged in.
+        DeviceBusy: If another program has it, or another process of ours.
+        DevicePermissionDenied: If this user may not open it.
+        UsbUnavailable: If a library is missing.
+        UsbError: If the node cannot be opened, or nothing can be written down.
+    """
+    library.load()
+    with ExitStack() as undo:
+        entry = undo.enter_context(_lock(device, journal))
+        node = _open(device, root)
+        undo.callback(os.close, node)
+        # Now that it is open, no other device can get its address.
+        folder = sysfs_path(device, root=root)
+        claim = _describe(device, folder, journal)
+        if USBFS in claim.drivers:
+            raise _busy(device, root)
+        entry.write(_with_what_was_left(claim, entry.read()))
+        undo.pop_all()
+        return Prepared(node, entry)
+
+
+def open_left(entry: Entry, journal: Journal, root: Path) -> int:
+    """Return a descriptor of the node of a device that a process of ours left.
+
+    Raises:
+        NotPlugged: If there is nothing to be given back.
+        UsbError: If the node cannot be opened.
+    """
+    claim = entry.read()
+    if claim is None or claim.boot_id != journal.boot_id:
+        raise NotPlugged("nothing was left")
+    tree = Tree(root)
+    folder = f"sys/bus/usb/devices/{claim.port_path}"
+    there = tree.attribute(f"{folder}/busnum"), tree.attribute(f"{folder}/devnum")
+    if there != (str(claim.bus), str(claim.address)):
+        raise NotPlugged("the device is gone")
+    path = root / f"dev/bus/usb/{claim.bus:03}/{claim.address:03}"
+    try:
+        return _open_node(path)
+    except OSError as exc:
+        if exc.errno in (errno.ENOENT, errno.ENODEV):
+            raise NotPlugged("the device is gone") from exc
+        raise UsbError(f"cannot open {path}: {exc.strerror}") from exc
+
+
+def _lock(device: LocalDevice, journal: Journal) -> Entry:
+    while (entry := journal.lock(device.port_path)) is None:
+        if (pid := journal.holder(device.port_path)) is not None:
+            raise DeviceBusy(
+                device,
+                f"another kubectl-vmredir (process {pid})" if pid else "another kubectl-vmredir",
+                hint="Unbind it there first." + (f" Or end it with: kill {pid}" if pid else ""),
+            )
+    return entry
+
+
+def _open(device: LocalDevice, root: Path) -> int:
+    assert device.node is not None, "a device of this machine has a node"
+    try:
+        return _open_node(root / device.node.removeprefix("/"))
+    except PermissionError as exc:
+        raise DevicePermissionDenied(device) from exc
+    except OSError as exc:
+        if exc.errno in (errno.ENOENT, errno.ENODEV):
+            raise DeviceNotFound(DeviceSelector.of(device)) from exc
+        raise UsbError(f"cannot open {device.node}: {exc.strerror}") from exc
+
+
+def _open_node(path: Path) -> int:
+    # Whatever the node is, it shall not become our terminal.
+    return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
+
+
+def _describe(device: LocalDevice, folder: Path, journal: Journal) -> Claim:
+    """Return the claim on a device as it is now."""
+    tree = Tree(folder)
+    configuration = tree.attribute("bConfigurationValue")
+    interfaces = [
+        FormerDriver(int(number), tree.link_name(f"{name}/driver"))
+        for name in tree.names("")
+        for prefix, _, number in [name.rpartition(".")]
+        if prefix == f"{folder.name}:{configuration}" and number.isdecimal()
+    ]
+    return Claim(
+        boot_id=journal.boot_id,
+        port_path=device.port_path,
+        ids=device.ids,
+        bus=device.bus,
+        address=device.address,
+        configuration=int(configuration) if configuration.isdecimal() else 0,
+        interfaces=tuple(sorted(interfaces, key=lambda former: former.interface)),
+        pid=os.getpid(),
+    )
+
+
+def _with_what_was_left(claim: Claim, left: Claim | None) -> Claim:
+    """Return the claim with the drivers that the device had before a claim that failed."""
+    if left is None or (left.boot_id, left.address) != (claim.boot_id, claim.address):
+        return claim
+    former = {interface.interface: interface.driver for interface in left.interfaces}
+    return replace(
+        claim,
+        interfaces=tuple(
+            FormerDriver(now.interface, now.driver or former.get(now.interface, ""))
+            for now in claim.interfaces
+        ),
+    )
+
+
+def _busy(device: LocalDevice, root: Path) -> DeviceBusy:
+    holders = [holder for holder in find_holders(device, root=root) if holder.claims]
+    names = ", ".join(
+        f"{holder.program} (process {holder.pid})" if holder.pid else holder.program
+        for holder in holders
+    )
+    commands = dict.fromkeys(f"  {holder.command}" for holder in holders if holder.command)
+    return DeviceBusy(
+        device,
+        names or "a program in user space",
+        hint="\n".join(["Make it let go:", *commands]) if commands else None,
+    )

@@ -1,0 +1,254 @@
+"""The usb-host processes of this program: starts them, hears of their end, gives devices back.
+
+What a process needs is opened here, so that errors are ours to tell: the device node, the sockets,
+and the locked file of the journal. Of the sockets' far ends a copy is kept, so that there is
+somebody to say why a process ended that could not say it itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+import kubectl_vmredir
+from kubectl_vmredir.errors import UsbError
+from kubectl_vmredir.service.ports import UsbHostSockets
+from kubectl_vmredir.usb.claiming import NotPlugged, open_left, prepare
+from kubectl_vmredir.usb.discovery import ROOT
+from kubectl_vmredir.usb.host import CALL_LIMIT_S
+from kubectl_vmredir.usb.rescue import LIMIT_S
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from kubectl_vmredir.model import LocalDevice
+    from kubectl_vmredir.usb.claiming import Prepared
+    from kubectl_vmredir.usb.journal import Journal
+
+logger = logging.getLogger(__name__)
+
+RESCUE_TIMEOUT_S: Final = LIMIT_S + 2.0
+"""How long we wait for a device that was left; its process ends itself a little earlier."""
+
+END_TIMEOUT_S: Final = 6.0
+"""How long the processes may take to give their devices back when we end."""
+
+LOG_BYTES: Final = 64 * 1024
+"""As much of what a process writes is logged, the rest is dropped."""
+
+_READ_BYTES: Final = 4096
+_PACKAGE_FOLDER: Final = Path(kubectl_vmredir.__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A usb-host process, and our copies of its ends of the sockets."""
+
+    device: LocalDevice
+    process: Process
+    data: socket.socket
+    control: socket.socket
+
+
+class UsbHosts:
+    """Owns the usb-host processes; an async context manager.
+
+    Entering it gives back what a former process could not. Leaving it has all devices given back,
+    and waits for that, bounded in time.
+
+    Args:
+        journal: Of the claims.
+        root: Where ``sys`` and ``dev`` are.
+    """
+
+    def __init__(self, journal: Journal, *, root: Path = ROOT) -> None:
+        self._journal = journal
+        self._root = root
+        self._stack = AsyncExitStack()
+        self._group: asyncio.TaskGroup
+        self._running: dict[asyncio.Task[None], _Running] = {}
+
+    async def __aenter__(self) -> Self:
+        for port_path in await asyncio.to_thread(self._journal.ports):
+            await self._rescue(port_path)
+        self._group = await self._stack.enter_async_context(asyncio.TaskGroup())
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        for running in self._running.values():
+            with contextlib.suppress(ProcessLookupError):
+                running.process.terminate()
+        if self._running:
+            _, left = await asyncio.wait(self._running, timeout=END_TIMEOUT_S)
+            for task in left:
+                logger.warning("%s is not given back yet", self._running[task].device)
+                task.cancel()
+        return await self._stack.__aexit__(exc_type, exc, traceback)
+
+    async def start(self, device: LocalDevice) -> UsbHostSockets:
+        """Start a usb-host for a device; the caller owns the sockets.
+
+        Raises:
+            UsbError: If it cannot be had; see :func:`kubectl_vmredir.usb.claiming.prepare`.
+        """
+        # A thread cannot be cancelled: what it opens after that must be closed all the same.
+        preparing = self._group.create_task(
+            asyncio.to_thread(prepare, device, self._journal, self._root),
+            name=f"prepare-{device.bus_device}",
+        )
+        try:
+            prepared = await asyncio.shield(preparing)
+        except asyncio.CancelledError:
+            preparing.add_done_callback(_drop)
+            raise
+        with prepared:
+            return await self._start(device, prepared)
+
+    async def _start(self, device: LocalDevice, prepared: Prepared) -> UsbHostSockets:
+        with ExitStack() as undo:
+            data, far_data = socket.socketpair()
+            control, far_control = socket.socketpair()
+            for end in (data, far_data, control, far_control):
+                undo.enter_context(end)
+                end.setblocking(False)
+            process = await _spawn(
+                data=far_data.fileno(),
+                control=far_control.fileno(),
+                node=prepared.node,
+                journal=prepared.entry.fileno(),
+            )
+            running = _Running(device, process, far_data, far_control)
+            task = self._group.create_task(self._watch(running), name=f"usb-host-{process.pid}")
+            self._running[task] = running
+            # Callbacks, because a task that is cancelled before it runs has no `finally`.
+            task.add_done_callback(self._forget)
+            undo.pop_all()
+            return UsbHostSockets(data, control)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        running = self._running.pop(task)
+        running.data.close()
+        running.control.close()
+
+    async def _watch(self, running: _Running) -> None:
+        """Wait for the end of a process; say why, where it could not, and clean up after it."""
+        await _log_output(running.process)
+        status = await running.process.wait()
+        logger.info("the usb-host of %s ended: %s", running.device, _meaning(status))
+        if status != 0:
+            _tell(running.control, _meaning(status))
+        # The sockets are closed after that: then the device can be claimed again.
+        await self._rescue(running.device.port_path)
+
+    async def _rescue(self, port_path: str) -> None:
+        """Give back what is left in a port by a process that is gone; says so if it cannot."""
+        try:
+            if (entry := await asyncio.to_thread(self._journal.lock, port_path)) is None:
+                return
+            with ExitStack() as stack:
+                stack.enter_context(entry)
+                try:
+                    node = await asyncio.to_thread(open_left, entry, self._journal, self._root)
+                except NotPlugged:
+                    entry.clear()
+                    return
+                stack.callback(os.close, node)
+                process = await _spawn(node=node, journal=entry.fileno())
+            async with asyncio.timeout(RESCUE_TIMEOUT_S):
+                await _log_output(process)
+                status = await process.wait()
+        except TimeoutError:
+            _say_not_rescued(port_path, "it does not answer")
+        except UsbError as error:
+            _say_not_rescued(port_path, str(error))
+        else:
+            if status != 0:
+                _say_not_rescued(port_path, _meaning(status))
+            else:
+                logger.info("the device in port %s has its drivers again", port_path)
+
+
+def _command() -> Sequence[str]:
+    if getattr(sys, "frozen", False):
+        return (sys.executable, "usb-host")
+    # -P: the working folder is the user's, and whatever lies there is no module of ours.
+    return (sys.executable, "-P", "-m", "kubectl_vmredir", "usb-host")
+
+
+async def _spawn(**descriptors: int) -> Process:
+    """Start this program as the usb-host, with descriptors to inherit by the name of their flag."""
+    environment = dict(os.environ)
+    search = [str(_PACKAGE_FOLDER), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, search))
+    flags = [f"--{name}={descriptor}" for name, descriptor in descriptors.items()]
+    try:
+        return await asyncio.create_subprocess_exec(
+            *_command(), *flags,
+            pass_fds=tuple(descriptors.values()),
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # what is pressed on a terminal is not for it
+        )  # fmt: skip
+    except OSError as exc:
+        raise UsbError(f"the usb-host cannot be started: {exc.strerror}") from exc
+
+
+async def _log_output(process: Process) -> None:
+    """Log what a process writes, until its end."""
+    assert process.stdout is not None
+    left = LOG_BYTES
+    while output := await process.stdout.read(_READ_BYTES):
+        for line in output[:left].splitlines():
+            logger.debug("usb-host %d: %r", process.pid, line.decode(errors="replace"))
+        left = max(0, left - len(output))
+
+
+def _meaning(status: int) -> str:
+    """Return the end of a process in words."""
+    match status:
+        case 0:
+            return "orderly"
+        case _ if status == -signal.SIGALRM:
+            return f"a call into the kernel hung for {CALL_LIMIT_S} s: the device or its driver"
+        case _ if status < 0:
+            return f"its process was ended by {signal.Signals(-status).name}"
+        case _:
+            return f"its process ended with status {status}"
+
+
+def _tell(control: socket.socket, why: str) -> None:
+    line = json.dumps({"event": "error", "message": f"the usb-host is gone: {why}"})
+    with contextlib.suppress(OSError):  # nobody wants to know
+        control.send(line.encode() + b"\n")
+
+
+def _say_not_rescued(port_path: str, why: str) -> None:
+    logger.warning(
+        "the device in port %s is not given back to its drivers (%s): plug it in anew",
+        port_path,
+        why,
+    )
+
+
+def _drop(preparing: asyncio.Task[Prepared]) -> None:
+    if not preparing.cancelled() and preparing.exception() is None:
+        preparing.result().close()
