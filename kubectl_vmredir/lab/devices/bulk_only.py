@@ -81,6 +81,9 @@ class BulkOnlyTransport:
         self._source: bytes | scsi.ReadMedium = b""
         self._sink: scsi.WriteMedium | None = None
         self._moved = 0
+        self._unwritten = b""
+        """The start of a block: the medium takes whole ones only, so that a write which is cut
+        leaves each block old or new."""
         self.bytes_read = 0
         """Bytes of the medium that went to the host."""
         self.bytes_written = 0
@@ -128,6 +131,7 @@ class BulkOnlyTransport:
             return self._break()
         self._tag, self._host_bytes, self._residue = tag, length, length
         self._source, self._sink, self._device_bytes, self._moved = b"", None, 0, 0
+        self._unwritten = b""
         self._status = CommandStatus.PASSED
         self._start(cdb[:cdb_length].ljust(scsi.CDB_BYTES, b"\0"), to_host=bool(flags & _FLAG_IN))
         return ACK
@@ -212,12 +216,15 @@ class BulkOnlyTransport:
             return STALL
         assert self._sink is not None
         wanted = data[: self._device_bytes]
-        if not self._disk.write(self._sink.offset + self._moved, wanted):
+        pending = self._unwritten + wanted
+        whole = len(pending) - len(pending) % scsi.BLOCK_BYTES
+        if not self._disk.write(self._sink.offset + self._moved, pending[:whole]):
             self._status = CommandStatus.FAILED
             self._stop_data(self._halt_out)
             return STALL
-        self.bytes_written += len(wanted)
-        self._moved += len(wanted)
+        self._unwritten = pending[whole:]
+        self.bytes_written += whole
+        self._moved += whole
         self._device_bytes -= len(wanted)
         self._residue -= len(wanted)
         self._host_bytes -= len(data)  # Ho > Do: the rest is taken and dropped
