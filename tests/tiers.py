@@ -40,9 +40,10 @@ def _programs(*names: str) -> str:
     return ", ".join(name for name in names if shutil.which(name) is None)
 
 
-def _libraries() -> str:
+def _native() -> str:
     names = ("usbredirparser", "usbredirhost", "usb-1.0")
-    return ", ".join(f"lib{name}" for name in names if find_library(name) is None)
+    missing = [f"lib{name}" for name in names if find_library(name) is None]
+    return ", ".join(filter(None, (*missing, _programs("umockdev-run", "umockdev-wrapper"))))
 
 
 def _peers() -> str:
@@ -63,7 +64,11 @@ _GUEST_IMAGE = (sys.executable, "-m", "kubectl_vmredir.lab.guests.image")
 _WORKSTATION_IMAGE = (sys.executable, "-m", "tests.support.workstation.image")
 
 TIERS = (
-    Tier("native", ("libusbredirparser1", "libusbredirhost1", "libusb-1.0-0"), _libraries),
+    Tier(
+        "native",
+        ("libusbredirparser1", "libusbredirhost1", "libusb-1.0-0", "libudev1", "umockdev"),
+        _native,
+    ),
     Tier(
         "qemu",
         _QEMU,

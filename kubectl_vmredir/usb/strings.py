@@ -25,10 +25,19 @@ _STRING: Final = 3  # bDescriptorType
 _US_ENGLISH: Final = 0x0409
 
 
-def ask(node: str, bus: int, address: int, indices: Iterable[int]) -> dict[int, str]:
+def ask(
+    node: str, bus: int, address: int, indices: Iterable[int], *, backend: object = None
+) -> dict[int, str]:
     """Return the string descriptors of these indices, as far as they can be had; untrusted.
 
     Needs no claim: a device answers its control endpoint whoever has its interfaces.
+
+    Args:
+        node: Its device node.
+        bus: Bus number.
+        address: Device address.
+        indices: Of the string descriptors.
+        backend: Of pyusb; None for libusb.
     """
     if not os.access(node, os.R_OK | os.W_OK):
         return {}
@@ -36,7 +45,7 @@ def ask(node: str, bus: int, address: int, indices: Iterable[int]) -> dict[int, 
     import usb.util
 
     try:
-        device = usb.core.find(bus=bus, address=address)
+        device = usb.core.find(backend=backend, bus=bus, address=address)
     except (usb.core.USBError, usb.core.NoBackendError) as exc:
         logger.debug("cannot ask %s for its texts: %s", node, exc)
         return {}
