@@ -45,12 +45,14 @@ class Listing(Generic[Item]):
         columns: Columns of the table.
         name: What ``-o name`` prints.
         empty: Sentence for stderr when there is nothing.
+        json: What JSON and YAML show of an item.
     """
 
     kind: str
     columns: tuple[Column[Item], ...]
     name: Callable[[Item], str]
     empty: str
+    json: Callable[[Item], JsonValue] = to_json
 
     def print(self, items: Sequence[Item], output: str | None, *, headers: bool = True) -> None:
         """Print the items in the format asked for."""
@@ -62,7 +64,7 @@ class Listing(Generic[Item]):
                     {
                         "apiVersion": API_VERSION,
                         "kind": self.kind,
-                        "items": [to_json(item) for item in items],
+                        "items": [self.json(item) for item in items],
                     },
                     output,
                 )
@@ -90,16 +92,14 @@ class Listing(Generic[Item]):
         for item in items:
             click.echo(printable(self.name(item)))
 
-    @staticmethod
-    def _print_json(items: Sequence[Item]) -> None:
+    def _print_json(self, items: Sequence[Item]) -> None:
         for item in items:
-            click.echo(json.dumps(to_json(item), ensure_ascii=False))
+            click.echo(json.dumps(self.json(item), ensure_ascii=False))
 
-    @staticmethod
-    def _print_yaml(items: Sequence[Item]) -> None:
+    def _print_yaml(self, items: Sequence[Item]) -> None:
         for item in items:
             click.echo("---")
-            document(to_json(item), "yaml")
+            document(self.json(item), "yaml")
 
 
 class _Table(Generic[Item]):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from kubectl_vmredir.bootstrap import open_devices, open_service
 from kubectl_vmredir.cli.log import quiet_libraries
-from kubectl_vmredir.errors import VmRedirError
+from kubectl_vmredir.errors import DeviceNotFound, VmRedirError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from kubectl_vmredir.bootstrap import Connection, Options
-    from kubectl_vmredir.model import LocalDevice
+    from kubectl_vmredir.model import DeviceUse, LocalDevice
 
 Result = TypeVar("Result")
 
@@ -32,12 +33,16 @@ def with_service(options: Options, work: Callable[[Connection], Awaitable[Result
     return unwrapped(lambda: asyncio.run(main()))
 
 
-def local_devices(options: Options) -> Sequence[LocalDevice]:
-    """Return the devices that are plugged in; asks no cluster."""
+def local_devices(options: Options) -> Sequence[tuple[LocalDevice, DeviceUse]]:
+    """Return the devices that are plugged in, and how they are used; asks no cluster."""
 
-    async def main() -> Sequence[LocalDevice]:
+    async def main() -> Sequence[tuple[LocalDevice, DeviceUse]]:
+        found = []
         async with open_devices(options) as source:
-            return await source.devices()
+            for device in await source.devices():
+                with contextlib.suppress(DeviceNotFound):  # unplugged since
+                    found.append((device, await source.use(device)))
+        return found
 
     return unwrapped(lambda: asyncio.run(main()))
 

@@ -40,19 +40,21 @@ async def test_devices_in_each_form(cli: Cli) -> None:
         "devices --virtual -o name",
     )
 
-    assert plain.rows[0] == ["DEVICE", "KIND", "NAME", "BUS-DEV", "PORT"]
-    assert [row[:2] for row in plain.rows[1:]] == [
+    assert plain.rows[0] == ["DEVICE", "KIND", "NAME", "BUS-DEV", "PORT", "ACCESS", "USED-BY"]
+    assert [row[:2] for row in plain.rows[1:4]] == [
         ["1209:0001:FLASH001", "storage"],
         ["1209:0001:FLASH002", "storage"],
         ["1209:0002:KEYS001", "keyboard"],
     ]
-    assert plain.rows[1][-2:] == ["100-1", "port:100-1"]
-    assert wide.rows[0][-3:] == ["SPEED", "SERIAL", "NODE"]
-    assert wide.rows[3][-3:] == ["full", "KEYS001", "virtual"]
-    assert names.out == "1209:0001:FLASH001\n1209:0001:FLASH002\n1209:0002:KEYS001\n"
+    assert plain.rows[1][-4:] == ["100-1", "port:100-1", "yes", "<none>"]
+    assert wide.rows[0][-4:] == ["SPEED", "SERIAL", "NODE", "DRIVERS"]
+    assert wide.rows[3][-4:] == ["full", "KEYS001", "virtual", "<none>"]
+    assert names.rows == [[row[0]] for row in plain.rows[1:]]
     listed = json.loads(as_json.out)
-    assert (listed["kind"], len(listed["items"])) == ("LocalDeviceList", 3)
+    assert (listed["kind"], len(listed["items"])) == ("LocalDeviceList", len(names.rows))
     assert listed["items"][0]["serial"] == "FLASH001"
+    assert listed["items"][0]["kind"] == "storage"
+    assert listed["items"][0]["use"]["openable"] is True
     assert {done.err for done in (plain, wide, as_json, names)} == {""}
 
 
