@@ -60,6 +60,7 @@ class World:
         self.feed(LinkOpened())
         self.feed(GuestBytes(memoryview(self.codec.hello())))
         assert self.attached
+        self.probe()
 
     def feed(self, event: Event) -> None:
         for effect in self.machine.handle(event):
@@ -87,13 +88,16 @@ class World:
         assert answer.status is Status.SUCCESS
         return answer.data
 
-    def read(self) -> bytes:
-        """Read the stick, as a driver does that has just met it."""
+    def probe(self) -> None:
+        """Get the stick ready, as a driver does that has just met it."""
         for packet in RESET_RECOVERY:
             self.ask(packet)
         ready = cbw(bytes(6))  # TEST UNIT READY: what a reset leaves to say is said to that
         self.ask(BulkPacket(BULK_OUT, Status.SUCCESS, len(ready), data=ready))
         self.ask(BulkPacket(BULK_IN, Status.SUCCESS, 13))
+
+    def read(self) -> bytes:
+        """Read the whole stick."""
         command = cbw(read_10(0, SECTORS), len(OLD))
         self.ask(BulkPacket(BULK_OUT, Status.SUCCESS, len(command), data=command))
         data = self.ask(BulkPacket(BULK_IN, Status.SUCCESS, len(OLD)))
@@ -139,3 +143,4 @@ def test_each_sector_is_old_or_new_and_no_write_is_repeated(
         old, new = (image[at : at + SECTOR] for image in (OLD, NEW))
         assert now[at : at + SECTOR] in (old, new)
         assert at >= written or now[at : at + SECTOR] == new
+    assert (cut == 1000) <= (written == len(NEW))
