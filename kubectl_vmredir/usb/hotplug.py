@@ -24,6 +24,7 @@ from kubectl_vmredir.usb.discovery import ROOT, list_devices, open_udev, require
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
     from concurrent.futures import Future
+    from pathlib import Path
     from types import TracebackType
 
     from kubectl_vmredir.model import LocalDevice
@@ -51,13 +52,16 @@ class Events(Protocol):
 class UdevEvents:
     """Events of udev, or of the kernel where no udevd runs; listens from the start.
 
+    Args:
+        root: Where ``sys`` and ``run`` are.
+
     Raises:
         UsbUnavailable: If this machine has no USB bus, libudev is missing, or we may not listen.
     """
 
-    def __init__(self) -> None:
-        require_bus()
-        source = "udev" if (ROOT / "run/udev/control").exists() else "kernel"
+    def __init__(self, root: Path = ROOT) -> None:
+        require_bus(root)
+        source = "udev" if (root / "run/udev/control").exists() else "kernel"
         try:
             self._monitor = pyudev.Monitor.from_netlink(open_udev(), source)
             self._monitor.filter_by("usb")
