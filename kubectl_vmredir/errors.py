@@ -31,6 +31,10 @@
         * MigrationRefused
     * StreamLost
         * PathBroken
+    * AgentError
+        * MessageMalformed
+        * AgentGone
+        * OtherVersion
     * LabError
         * MigrationFailed
 """
@@ -322,6 +326,24 @@ class StreamLost(VmRedirError):
 
 class PathBroken(StreamLost):
     """The way to the API server broke: the far end may not know yet, and hold its slot."""
+
+
+class AgentError(VmRedirError):
+    """Something about the background process that keeps redirections up."""
+
+
+class MessageMalformed(AgentError):
+    """What came through the agent's socket is not what was agreed on."""
+
+
+class AgentGone(AgentError):
+    """No agent answers, or it went away while it was asked."""
+
+    retryable = True
+
+
+class OtherVersion(AgentError):
+    """The agent and its client are of different versions."""
 
 
 class LabError(VmRedirError):

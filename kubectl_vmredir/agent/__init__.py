@@ -1,0 +1,1 @@
+"""The background process that keeps redirections up, and its client."""
