@@ -153,24 +153,27 @@ def claims_folder() -> Path:
     return _state_folder() / "claims"
 
 
-def run_usb_host(sockets: tuple[int, int] | None, *, node: int, journal: int) -> None:
+def run_usb_host(
+    sockets: tuple[int, int] | None, *, node: int, journal: int, limit_s: int
+) -> None:
     """Be the usb-host of one device, or give back a device that a former one has left.
 
     Args:
         sockets: Descriptors of the data and the control socket; None to give the device back.
         node: Descriptor of the device node.
         journal: Descriptor of the journal's file of the device, which is locked.
+        limit_s: How long the device may hang.
     """
     from kubectl_vmredir.usb.host import serve
     from kubectl_vmredir.usb.journal import Entry
     from kubectl_vmredir.usb.rescue import rescue
 
     if sockets is None:
-        rescue(node, Entry(journal))
+        rescue(node, Entry(journal), limit_s=limit_s)
     else:
         data, control = (socket.socket(fileno=descriptor) for descriptor in sockets)
         with data, control:
-            serve(data, control, node, Entry(journal))
+            serve(data, control, node, Entry(journal), limit_s=limit_s)
 
 
 def lab_folder() -> Path:

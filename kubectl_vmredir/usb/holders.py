@@ -108,8 +108,9 @@ def find_holders(
     claimed = USBFS in (driver for _, driver in _interfaces(tree, device))
     nodes = _nodes(tree, device)
     seen, hidden = _processes(tree, nodes)
-    # The kernel does not say who has claimed an interface: we, if we have the device open.
-    claimed = claimed and not any(nodes[0] in seen.get(pid, ()) for pid in own)
+    # The kernel does not say who has claimed an interface: we, if we have the device open. Nobody
+    # may look into a usb-host of ours.
+    claimed = claimed and not any(pid in hidden or nodes[0] in seen.get(pid, ()) for pid in own)
     holders = [
         _holder(tree, pid, held[0], claims=claimed and held[0] == nodes[0])
         for pid, held in seen.items()

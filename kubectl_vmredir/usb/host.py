@@ -30,10 +30,6 @@ if TYPE_CHECKING:
     from kubectl_vmredir.model import JsonValue
     from kubectl_vmredir.usb.journal import Entry
 
-CALL_LIMIT_S: Final = 10
-"""How long one round of the loop may take; the calls in it go into the kernel, where a device or
-its driver can hang. Then the process is ended, and its parent takes care of the device."""
-
 READ_BYTES: Final = 256 * 1024
 SEND_BUFFER_BYTES: Final = 1 << 20
 """Asked of the kernel for the data socket, which may give less."""
@@ -56,7 +52,9 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 _BROKEN: Final = select.POLLERR | select.POLLHUP
 
 
-def serve(data: socket.socket, control: socket.socket, node: int, entry: Entry) -> None:
+def serve(
+    data: socket.socket, control: socket.socket, node: int, entry: Entry, *, limit_s: int
+) -> None:
     """Redirect a device, until it is to be given back or is lost.
 
     Args:
@@ -64,12 +62,14 @@ def serve(data: socket.socket, control: socket.socket, node: int, entry: Entry) 
         control: JSON lines.
         node: Descriptor of the device node.
         entry: Of the journal, with the claim in it; closed when the device is given back.
+        limit_s: How long one round of the loop may take. The calls in it go into the kernel, where
+            a device or its driver can hang: then SIGALRM ends the process.
     """
     harden()
     stop = _stop_descriptor()
     data.setblocking(False)
     control.setblocking(False)
-    signal.alarm(CALL_LIMIT_S)
+    signal.alarm(limit_s)
     claim = entry.sign()
     try:
         host = RedirHost(node)
@@ -77,8 +77,8 @@ def serve(data: socket.socket, control: socket.socket, node: int, entry: Entry) 
         _tell(control, {"event": "error", "message": str(error)})
     else:
         _tell(control, {"event": "claimed", "drivers": list(claim.drivers) if claim else []})
-        _Session(host, data, control, node, stop).run()
-    signal.alarm(CALL_LIMIT_S)
+        _Session(host, data, control, node, stop, limit_s).run()
+    signal.alarm(limit_s)
     give_back(node, entry)
     # The parent has these sockets as well, so to close them here would not end them.
     for end in (data, control):
@@ -121,13 +121,20 @@ class _Session:
     """
 
     def __init__(
-        self, host: RedirHost, data: socket.socket, control: socket.socket, node: int, stop: int
+        self,
+        host: RedirHost,
+        data: socket.socket,
+        control: socket.socket,
+        node: int,
+        stop: int,
+        limit_s: int,
     ) -> None:
         self._host = host
         self._data = data
         self._control = control
         self._node = node
         self._stop = stop
+        self._limit_s = limit_s
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._line = b""
         self._poll = select.poll()
@@ -159,7 +166,7 @@ class _Session:
             self._update_poll()
             signal.alarm(0)
             ready = dict(self._poll.poll())
-            signal.alarm(CALL_LIMIT_S)
+            signal.alarm(self._limit_s)
             if self._stop in ready or (control in ready and self._is_told_to_stop()):
                 return
             try:
@@ -216,7 +223,7 @@ class _Session:
         """Say why it ends, if there is a reason, and release the device."""
         if event is not None:
             _tell(self._control, event)
-        signal.alarm(CALL_LIMIT_S)
+        signal.alarm(self._limit_s)
         self._host.release()
         if event is not None:
             self._send_last_words()

@@ -85,8 +85,8 @@ class Libraries:
 
 
 @functools.cache
-def load() -> Libraries:
-    """Load the libraries.
+def load(libusb: str = LIBUSB, libusbredirhost: str = LIBUSBREDIRHOST) -> Libraries:
+    """Load the libraries, by name.
 
     Raises:
         UsbUnavailable: If one is missing.
@@ -95,11 +95,14 @@ def load() -> Libraries:
 
     ffi = cffi.FFI()
     ffi.cdef(_DEFINITIONS)
+    return Libraries(ffi, _load(ffi, libusb), _load(ffi, libusbredirhost))
+
+
+def _load(ffi: CData, name: str) -> CData:
     try:
-        return Libraries(ffi, ffi.dlopen(LIBUSB), ffi.dlopen(LIBUSBREDIRHOST))
+        return ffi.dlopen(name)
     except OSError as exc:
-        missing = LIBUSB if LIBUSB in str(exc) else LIBUSBREDIRHOST
-        raise UsbUnavailable(f"{missing} cannot be loaded", hint=INSTALL_HINT) from exc
+        raise UsbUnavailable(f"the library {name} cannot be loaded", hint=INSTALL_HINT) from exc
 
 
 class Output:

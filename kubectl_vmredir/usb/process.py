@@ -25,8 +25,6 @@ from kubectl_vmredir.errors import UsbError
 from kubectl_vmredir.service.ports import UsbHostSockets
 from kubectl_vmredir.usb.claiming import NotPlugged, open_left, prepare
 from kubectl_vmredir.usb.discovery import ROOT
-from kubectl_vmredir.usb.host import CALL_LIMIT_S
-from kubectl_vmredir.usb.rescue import LIMIT_S
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -39,8 +37,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RESCUE_TIMEOUT_S: Final = LIMIT_S + 2.0
-"""How long we wait for a device that was left; its process ends itself a little earlier."""
+CALL_LIMIT_S: Final = 10
+"""How long a usb-host may be in the kernel at once: as long as a device, or its driver, may hang.
+"""
+
+_GRACE_S: Final = 2.0
+"""What a process that gives a device back may take above that."""
 
 END_TIMEOUT_S: Final = 6.0
 """How long the processes may take to give their devices back when we end."""
@@ -70,12 +72,16 @@ class UsbHosts:
 
     Args:
         journal: Of the claims.
-        root: Where ``sys`` and ``dev`` are.
+        root: Where ``sys``, ``proc`` and ``dev`` are.
+        call_limit_s: See :data:`CALL_LIMIT_S`.
     """
 
-    def __init__(self, journal: Journal, *, root: Path = ROOT) -> None:
+    def __init__(
+        self, journal: Journal, *, root: Path = ROOT, call_limit_s: int = CALL_LIMIT_S
+    ) -> None:
         self._journal = journal
         self._root = root
+        self._call_limit_s = call_limit_s
         self._stack = AsyncExitStack()
         self._group: asyncio.TaskGroup
         self._running: dict[asyncio.Task[None], _Running] = {}
@@ -133,6 +139,7 @@ class UsbHosts:
                 control=far_control.fileno(),
                 node=prepared.node,
                 journal=prepared.entry.fileno(),
+                limit_s=self._call_limit_s,
             )
             running = _Running(device, process, far_data, far_control)
             task = self._group.create_task(self._watch(running), name=f"usb-host-{process.pid}")
@@ -170,8 +177,10 @@ class UsbHosts:
                     entry.clear()
                     return
                 stack.callback(os.close, node)
-                process = await _spawn(node=node, journal=entry.fileno())
-            async with asyncio.timeout(RESCUE_TIMEOUT_S):
+                process = await _spawn(
+                    node=node, journal=entry.fileno(), limit_s=self._call_limit_s
+                )
+            async with asyncio.timeout(self._call_limit_s + _GRACE_S):
                 await _log_output(process)
                 status = await process.wait()
         except TimeoutError:
@@ -192,12 +201,13 @@ def _command() -> Sequence[str]:
     return (sys.executable, "-P", "-m", "kubectl_vmredir", "usb-host")
 
 
-async def _spawn(**descriptors: int) -> Process:
+async def _spawn(*, limit_s: int, **descriptors: int) -> Process:
     """Start this program as the usb-host, with descriptors to inherit by the name of their flag."""
     environment = dict(os.environ)
     search = [str(_PACKAGE_FOLDER), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, search))
     flags = [f"--{name}={descriptor}" for name, descriptor in descriptors.items()]
+    flags.append(f"--limit={limit_s}")
     try:
         return await asyncio.create_subprocess_exec(
             *_command(), *flags,
@@ -228,7 +238,7 @@ def _meaning(status: int) -> str:
         case 0:
             return "orderly"
         case _ if status == -signal.SIGALRM:
-            return f"a call into the kernel hung for {CALL_LIMIT_S} s: the device or its driver"
+            return "the device, or its driver, hung"
         case _ if status < 0:
             return f"its process was ended by {signal.Signals(-status).name}"
         case _:

@@ -21,9 +21,6 @@ from kubectl_vmredir.usb.library import note
 if TYPE_CHECKING:
     from kubectl_vmredir.usb.journal import Claim, Entry
 
-LIMIT_S: Final = 10
-"""How long a device that was left may take; then its process is ended by SIGALRM."""
-
 CONTROL_TIMEOUT_MS: Final = 1000
 
 _CONTROL: Final = struct.Struct("@BBHHHIP")  # usbdevfs_ctrltransfer
@@ -50,9 +47,9 @@ _GET_CONFIGURATION: Final = 8  # standard request, USB 2.0 section 9.4.2
 _DEVICE_TO_HOST: Final = 0x80
 
 
-def rescue(node: int, entry: Entry) -> None:
-    """Do :func:`give_back` as a process of its own, which a hung call ends."""
-    signal.alarm(LIMIT_S)
+def rescue(node: int, entry: Entry, *, limit_s: int) -> None:
+    """Do :func:`give_back` as a process of its own, which SIGALRM ends when it takes too long."""
+    signal.alarm(limit_s)
     give_back(node, entry)
     signal.alarm(0)
 

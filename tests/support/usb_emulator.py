@@ -207,6 +207,12 @@ class EmulatedDevice:
         with self._changed:
             assert self._changed.wait_for(condition, timeout_s), (self.events, self.drivers)
 
+    def offer(self, data: bytes) -> None:
+        """Have something to read from the bulk endpoint."""
+        with self._changed:
+            self._loop.append(data)
+            self._pump()
+
     def interrupt(self, data: bytes) -> None:
         """Let the interrupt endpoint have something to say to who asks."""
         with self._changed:

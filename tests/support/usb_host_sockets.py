@@ -15,11 +15,17 @@ ANSWER_TIMEOUT_S = 1.0
 
 
 class SocketGuest:
-    """A guest at the data socket and a parent at the control socket."""
+    """A guest at the data socket and a parent at the control socket.
 
-    def __init__(self, sockets: UsbHostSockets) -> None:
+    Args:
+        sockets: The usb-host's.
+        timeout_s: How long it may take to say something.
+    """
+
+    def __init__(self, sockets: UsbHostSockets, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         self.codec = GuestCodec()
         self._sockets = sockets
+        self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self._packets: list[tuple[int, Packet]] = []
         self._lines: list[bytes] = []
@@ -28,7 +34,7 @@ class SocketGuest:
         await self.send_bytes(self.codec.encode(packet, packet_id))
 
     async def send_bytes(self, data: bytes) -> None:
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+        async with asyncio.timeout(self._timeout_s):
             await self._loop.sock_sendall(self._sockets.data, data)
 
     async def receive(self) -> tuple[int, Packet]:
@@ -38,7 +44,7 @@ class SocketGuest:
             EOFError: If there are no more.
         """
         while not self._packets:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 data = await self._loop.sock_recv(self._sockets.data, 1 << 18)
             if not data:
                 raise EOFError
@@ -56,7 +62,7 @@ class SocketGuest:
             EOFError: If there are no more.
         """
         while not self._lines:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 data = await self._loop.sock_recv(self._sockets.control, 4096)
             if not data:
                 raise EOFError
@@ -79,7 +85,7 @@ class SocketGuest:
 
 
 @contextlib.contextmanager
-def owned(sockets: UsbHostSockets) -> Iterator[SocketGuest]:
+def owned(sockets: UsbHostSockets, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Iterator[SocketGuest]:
     """Own the sockets of a claim for a while."""
     with sockets.data, sockets.control:
-        yield SocketGuest(sockets)
+        yield SocketGuest(sockets, timeout_s=timeout_s)
