@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.errors import LabError
-from kubectl_vmredir.model import Speed
+from kubectl_vmredir.model import Speed, UsbClass
 
 if TYPE_CHECKING:
-    from kubectl_vmredir.model import UsbClass, VendorProduct
+    from kubectl_vmredir.model import VendorProduct
     from kubectl_vmredir.protocol.constants import TransferType
 
 USB_2_0: Final = 0x0200
 CONTROL_PACKET_BYTES: Final = 64
 """bMaxPacketSize0 of all our devices: the only size at high speed, the largest at full."""
+
+SEE_INTERFACES: Final = UsbClass(0, 0, 0)
+"""Class of a device that leaves it to its interfaces; USB 2.0 table 9-8."""
 
 _LANGUAGES: Final = (0x0409,)  # English, United States
 _MAX_STRING_BYTES: Final = 255 - 2
@@ -24,7 +27,7 @@ _MAX_STRING_BYTES: Final = 255 - 2
 
 
 class DescriptorType(enum.IntEnum):
-    """High byte of wValue in GET_DESCRIPTOR; USB 2.0 table 9-5, HID 1.11 section 7.1."""
+    """bDescriptorType; USB 2.0 table 9-5, HID 1.11 section 7.1, CDC 1.2 table 12."""
 
     DEVICE = 1
     CONFIGURATION = 2
@@ -35,6 +38,7 @@ class DescriptorType(enum.IntEnum):
     OTHER_SPEED_CONFIGURATION = 7
     HID = 0x21
     HID_REPORT = 0x22
+    CS_INTERFACE = 0x24
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +143,6 @@ class Configuration:
 class Description:
     """All that a device says of itself.
 
-    The device class is always "see interface", as it is for storage and for HID.
-
     Attributes:
         ids: Vendor and product id.
         manufacturer: iManufacturer.
@@ -151,6 +153,7 @@ class Description:
         other_speed: The configuration at the other of the two speeds, for a device that can
             do both; None for one that runs at full speed only.
         release: bcdDevice.
+        device_class: Class of the device as a whole.
     """
 
     ids: VendorProduct
@@ -161,6 +164,7 @@ class Description:
     configuration: Configuration
     other_speed: Configuration | None = None
     release: int = 0x0100
+    device_class: UsbClass = SEE_INTERFACES
 
     def __post_init__(self) -> None:
         assert (self.speed is Speed.HIGH) == (self.other_speed is not None)
@@ -177,7 +181,7 @@ class Description:
                 return self.configuration.encode()
             case DescriptorType.DEVICE_QUALIFIER, 0 if self.other_speed:
                 return struct.pack(
-                    "<BBHBBBBBB", 10, kind, USB_2_0, 0, 0, 0, CONTROL_PACKET_BYTES, 1, 0
+                    "<BBHBBBBBB", 10, kind, USB_2_0, *self._class, CONTROL_PACKET_BYTES, 1, 0
                 )
             case DescriptorType.OTHER_SPEED_CONFIGURATION, 0 if self.other_speed:
                 return self.other_speed.encode(DescriptorType.OTHER_SPEED_CONFIGURATION)
@@ -189,15 +193,17 @@ class Description:
             case _:
                 return None
 
+    @property
+    def _class(self) -> tuple[int, int, int]:
+        return self.device_class.base, self.device_class.sub, self.device_class.protocol
+
     def _device(self) -> bytes:
         return struct.pack(
             "<BBHBBBBHHHBBBB",
             18,
             DescriptorType.DEVICE,
             USB_2_0,
-            0,
-            0,
-            0,
+            *self._class,
             CONTROL_PACKET_BYTES,
             self.ids.vendor_id,
             self.ids.product_id,

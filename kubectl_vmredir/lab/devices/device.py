@@ -81,6 +81,15 @@ class Device:
                     return endpoint
         return None
 
+    def endpoints_of(self, interface: int) -> frozenset[int]:
+        """Return the addresses of an interface's endpoints."""
+        return frozenset(
+            endpoint.address
+            for each in self.interfaces
+            if each.number == interface
+            for endpoint in each.endpoints
+        )
+
     def reset(self) -> None:
         """Take a reset of the bus, after which the usb-host configures the device again."""
         self._remote_wakeup = False
@@ -97,7 +106,7 @@ class Device:
         """Choose an alternate setting; False if there is no such."""
         if not self.has_interface(interface) or alternate:
             return False
-        self._halted.clear()
+        self._halted -= self.endpoints_of(interface)
         return True
 
     def halt(self, endpoint: int) -> None:

@@ -242,9 +242,9 @@ class UsbHost:
         self._send(
             DeviceConnect(
                 _USB_SPEEDS[description.speed],
-                0,
-                0,
-                0,
+                description.device_class.base,
+                description.device_class.sub,
+                description.device_class.protocol,
                 description.ids.vendor_id,
                 description.ids.product_id,
                 description.release,
@@ -277,9 +277,10 @@ class UsbHost:
         status = self._interface_status(interface)
         if status is Status.SUCCESS:
             self._fresh = False
-            # Devices here have one interface: what is under way is its own.
-            self._streams.clear()
-            for transfer in self._transfers.take_all():
+            endpoints = self._device.endpoints_of(interface)
+            for address in endpoints:
+                self._streams.pop(address, None)
+            for transfer in self._transfers.take_at(endpoints):
                 self._answer(transfer, Status.CANCELLED)
             if self._device.set_alternate(interface, alternate):
                 self._send_infos()

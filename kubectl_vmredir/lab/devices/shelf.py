@@ -1,7 +1,8 @@
 """The devices of a lab: a file in its folder says which there are.
 
-``devices.json`` is written with three devices where there is none: two sticks that differ by
-their serial numbers only, and a keyboard. Whoever wants others edits it.
+``devices.json`` is written with five devices where there is none: two sticks that differ by
+their serial numbers only, a keyboard, a serial adapter that echoes, and a smartcard reader with
+a card. Whoever wants others edits it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.errors import LabError
 from kubectl_vmredir.lab.devices.keyboard import Keyboard
+from kubectl_vmredir.lab.devices.serial_adapter import SerialAdapter
+from kubectl_vmredir.lab.devices.smartcard import SmartcardReader
 from kubectl_vmredir.lab.devices.stick import Stick
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ _DEFAULT: Final[JsonValue] = [
     {"kind": "stick", "serial": "FLASH001", "image": "flash001.img"},
     {"kind": "stick", "serial": "FLASH002", "image": "flash002.img"},
     {"kind": "keyboard", "serial": "KEYS001"},
+    {"kind": "serial", "serial": "SERIAL001"},
+    {"kind": "smartcard", "serial": "CARD001"},
 ]
 
 
@@ -67,6 +72,10 @@ def _device(folder: Path, entry: JsonValue) -> Function:
     match entry:
         case {"kind": "keyboard", "serial": str(serial)}:
             return Keyboard(serial)
+        case {"kind": "serial", "serial": str(serial)}:
+            return SerialAdapter(serial)
+        case {"kind": "smartcard", "serial": str(serial)}:
+            return SmartcardReader(serial)
         case {"kind": "stick", "serial": str(serial), "image": str(image), **options}:
             path = folder / image
             if not path.exists():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from kubectl_vmredir.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from kubectl_vmredir.lab.devices.function import Clock, Timer
     from kubectl_vmredir.protocol.data import BulkPacket, ControlPacket, InterruptPacket
@@ -93,6 +93,17 @@ class Transfers:
                     queue.remove(transfer)
                     return self._count_out(transfer)
         return None
+
+    def take_at(self, endpoints: Collection[int]) -> list[Transfer]:
+        """Remove and return those of these endpoints."""
+        taken = [transfer for address in endpoints for transfer in self._queues.pop(address, ())]
+        taken += [each for _, each in self._travelling if each.packet.endpoint in endpoints]
+        self._travelling = deque(
+            entry for entry in self._travelling if entry[1].packet.endpoint not in endpoints
+        )
+        for transfer in taken:
+            self._count_out(transfer)
+        return taken
 
     def take_all(self) -> list[Transfer]:
         """Remove and return all."""

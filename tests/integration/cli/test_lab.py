@@ -37,7 +37,13 @@ async def test_command_runs_inside_the_lab_which_ends_with_it(cli: Cli) -> None:
 
     lines = done.out.split()
     assert lines[: len(SLOTS)] == SLOTS
-    assert lines[-3:] == ["1209:0001:FLASH001", "1209:0001:FLASH002", "1209:0002:KEYS001"]
+    assert lines[-5:] == [
+        "1209:0001:FLASH001",
+        "1209:0001:FLASH002",
+        "1209:0002:KEYS001",
+        "1209:0003:SERIAL001",
+        "0e0f:0004:CARD001",
+    ]
     assert done.status == 7
     assert "The lab is up, with sim guests: demo/fedora, demo/win11, demo/plain" in done.err
     assert "error: this is the shell of a lab already" in done.err

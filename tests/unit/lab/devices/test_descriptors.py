@@ -5,10 +5,14 @@ import pytest
 from kubectl_vmredir.errors import LabError
 from kubectl_vmredir.lab.devices.descriptors import Description, DescriptorType
 from kubectl_vmredir.lab.devices.keyboard import REPORT_DESCRIPTOR, Keyboard
+from kubectl_vmredir.lab.devices.serial_adapter import SerialAdapter
+from kubectl_vmredir.lab.devices.smartcard import SmartcardReader
 from kubectl_vmredir.lab.devices.stick import Stick
 
 STICK = Stick("FLASH001", bytes(512)).description
 KEYBOARD = Keyboard("KEYS001").description
+SERIAL = SerialAdapter("SERIAL001").description
+SMARTCARD = SmartcardReader("CARD001").description
 ENGLISH = 0x0409
 
 STICK_BYTES = [
@@ -68,6 +72,38 @@ def test_keyboard_describes_itself() -> None:
         "07 05 81 03 0800 0a"
     )
     assert len(REPORT_DESCRIPTOR) == 0x3F
+
+
+def test_serial_adapter_describes_itself() -> None:
+    assert SERIAL.descriptor(DescriptorType.DEVICE, 0, 0) == bytes.fromhex(
+        "12 01 0002 02 00 00 40 0912 0300 0001 01 02 03 01"
+    )
+    # CDC 1.2 section 5.2.3 and PSTN 1.2 section 5.3 for the four functional descriptors.
+    assert SERIAL.descriptor(DescriptorType.CONFIGURATION, 0, 0) == bytes.fromhex(
+        "09 02 4300 02 01 00 80 32"
+        "09 04 00 00 01 02 02 00 00"
+        "05 24 00 2001"
+        "05 24 01 00 01"
+        "04 24 02 02"
+        "05 24 06 00 01"
+        "07 05 81 03 1000 10"
+        "09 04 01 00 02 0a 00 00 00"
+        "07 05 82 02 4000 00"
+        "07 05 02 02 4000 00"
+    )
+
+
+def test_smartcard_reader_describes_itself() -> None:
+    # CCID 1.1 section 5.1.
+    assert SMARTCARD.descriptor(DescriptorType.CONFIGURATION, 0, 0) == bytes.fromhex(
+        "09 02 5d00 01 01 00 80 32"
+        "09 04 00 00 03 0b 00 00 00"
+        "36 21 1001 00 07 02000000 a00f0000 a00f0000 00 012a0000 012a0000 00 fe000000"
+        "00000000 00000000 7a040200 0f010000 ff ff 0000 00 01"
+        "07 05 81 03 0800 10"
+        "07 05 82 02 4000 00"
+        "07 05 02 02 4000 00"
+    )
 
 
 def test_full_speed_device_has_no_qualifier() -> None:

@@ -6,18 +6,25 @@ import pytest
 
 from kubectl_vmredir.errors import LabError
 from kubectl_vmredir.lab.devices.keyboard import Keyboard
+from kubectl_vmredir.lab.devices.serial_adapter import SerialAdapter
 from kubectl_vmredir.lab.devices.shelf import FILE_NAME, STICK_BYTES, lab_devices
+from kubectl_vmredir.lab.devices.smartcard import SmartcardReader
 from kubectl_vmredir.lab.devices.stick import Stick
 
 
-def test_new_lab_has_two_sticks_of_a_kind_and_a_keyboard(tmp_path: Path) -> None:
+def test_new_lab_has_two_sticks_of_a_kind_and_one_device_of_each_other_kind(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / "lab" / "devices"
 
-    first, second, keyboard = lab_devices(folder)
+    first, second, keyboard, adapter, reader = lab_devices(folder)
 
     assert isinstance(first, Stick)
     assert isinstance(second, Stick)
     assert isinstance(keyboard, Keyboard)
+    assert isinstance(adapter, SerialAdapter)
+    assert isinstance(reader, SmartcardReader)
+    assert len({each.description.ids for each in (first, keyboard, adapter, reader)}) == 4
     assert first.description.ids == second.description.ids
     assert [each.description.serial for each in (first, second)] == ["FLASH001", "FLASH002"]
     assert first.acquire() is None
