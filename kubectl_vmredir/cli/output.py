@@ -94,7 +94,7 @@ class Listing(Generic[Item]):
 
     def _print_json(self, items: Sequence[Item]) -> None:
         for item in items:
-            click.echo(json.dumps(self.json(item), ensure_ascii=False))
+            click.echo(_json(self.json(item)))
 
     def _print_yaml(self, items: Sequence[Item]) -> None:
         for item in items:
@@ -131,9 +131,22 @@ def document(value: JsonValue, output: str) -> None:
     if output == "yaml":
         import yaml
 
-        click.echo(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), nl=False)
+        text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+        if not _harmless(text):
+            text = yaml.safe_dump(value, sort_keys=False)
+        click.echo(text, nl=False)
     else:
-        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        click.echo(_json(value, indent=2))
+
+
+def _json(value: JsonValue, indent: int | None = None) -> str:
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text if _harmless(text) else json.dumps(value, indent=indent)
+
+
+def _harmless(text: str) -> bool:
+    """Return whether a terminal may see a document; if not, only ASCII is printed as it is."""
+    return all(char == "\n" or unicodedata.category(char)[0] != "C" for char in text)
 
 
 def printable(text: str) -> str:

@@ -143,3 +143,23 @@ def test_items_that_come_one_by_one_are_a_yaml_document_each(
 )
 def test_untrusted_text_cannot_command_the_terminal(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+@pytest.mark.parametrize("char", ["\x1b", "\x7f", "\x85", "\x9b", "\u202e", "\U000e0041"])
+def test_untrusted_text_in_a_document_cannot_command_the_terminal(
+    capsys: pytest.CaptureFixture[str], output: str, char: str
+) -> None:
+    LISTING.print([Thing(f"münchen{char}", 1)], output)
+
+    out = capsys.readouterr().out
+    assert char not in out
+    read = json.loads(out) if output == "json" else yaml.safe_load(out)
+    assert read["items"][0]["name"] == f"münchen{char}"
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_text_of_a_document_is_readable(capsys: pytest.CaptureFixture[str], output: str) -> None:
+    LISTING.print([Thing("münchen", 1)], output)
+
+    assert "münchen" in capsys.readouterr().out
