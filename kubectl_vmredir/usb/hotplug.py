@@ -20,6 +20,7 @@ import pyudev
 
 from kubectl_vmredir.errors import UsbUnavailable
 from kubectl_vmredir.usb.discovery import ROOT, list_devices, open_udev, require_bus
+from kubectl_vmredir.usb.use import may_open
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from kubectl_vmredir.model import LocalDevice
 
 logger = logging.getLogger(__name__)
+
+FIRST_LOOK_S: Final = 20.0
+"""How long the first look may take: sysfs waits for a device that is just being reset."""
 
 _MOST_AT_ONCE: Final = 1000
 """Events that are taken before the devices are looked at."""
@@ -110,15 +114,19 @@ class Hotplug:
     Args:
         listen: Starts to listen; called in a thread.
         look: Returns the devices that are plugged in; called in a thread.
+        first_look_s: How long the first look may take.
     """
 
     def __init__(
         self,
         listen: Callable[[], Events] = UdevEvents,
         look: Callable[[], Sequence[LocalDevice]] = list_devices,
+        *,
+        first_look_s: float = FIRST_LOOK_S,
     ) -> None:
         self._listen = listen
         self._look = look
+        self._first_look_s = first_look_s
         self._stack = AsyncExitStack()
         self._seen: dict[LocalDevice, bool] = {}
         self._trouble: UsbUnavailable | None = None
@@ -129,12 +137,19 @@ class Hotplug:
         """Start to listen, and look for the first time.
 
         Raises:
-            UsbUnavailable: If this machine has no USB bus, libudev is missing, or we may not
-                listen.
+            UsbUnavailable: If this machine has no USB bus, libudev is missing, we may not
+                listen, or the kernel does not answer.
         """
         loop = asyncio.get_running_loop()
-        events = await asyncio.to_thread(self._listen)
-        self._seen = await asyncio.to_thread(self._see)
+        try:
+            async with asyncio.timeout(self._first_look_s):
+                events = await asyncio.to_thread(self._listen)
+                self._seen = await asyncio.to_thread(self._see)
+        except TimeoutError as exc:
+            raise UsbUnavailable(
+                f"the kernel did not list the USB devices within {self._first_look_s:g} s",
+                hint="A device may hang. See: sudo dmesg | grep -i usb",
+            ) from exc
         async with AsyncExitStack() as stack:
             group = await stack.enter_async_context(asyncio.TaskGroup())
             stop, stopped = socket.socketpair()
@@ -220,11 +235,7 @@ class Hotplug:
 
     def _see(self) -> dict[LocalDevice, bool]:
         """Return the devices, and whether this user may open each."""
-        return {device: _openable(device) for device in self._look()}
-
-
-def _openable(device: LocalDevice) -> bool:
-    return device.node is not None and os.access(device.node, os.R_OK | os.W_OK)
+        return {device: may_open(device) for device in self._look()}
 
 
 async def _finish(thread: Future[None]) -> None:

@@ -200,6 +200,19 @@ async def test_a_machine_without_usb_is_told_at_once(bus: Bus) -> None:
             pass
 
 
+async def test_a_kernel_that_does_not_answer_is_said_to_be_one(bus: Bus) -> None:
+    answer = threading.Event()
+
+    def look() -> list[LocalDevice]:
+        assert answer.wait(LIMIT_S)
+        return []
+
+    with pytest.raises(UsbUnavailable, match="did not list the USB devices within 0.01 s"):
+        async with Hotplug(bus.listen, look, first_look_s=0.01):
+            pass
+    answer.set()
+
+
 async def test_who_waits_is_told_when_nothing_more_will_be_heard(bus: Bus) -> None:
     async with hotplug_of(bus) as hotplug, aclosing(hotplug.changes()) as changes:
         bus.trouble = OSError(19, "No such device")
