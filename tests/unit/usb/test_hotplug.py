@@ -207,7 +207,7 @@ async def test_a_kernel_that_does_not_answer_is_said_to_be_one(bus: Bus) -> None
         assert answer.wait(LIMIT_S)
         return []
 
-    with pytest.raises(UsbUnavailable, match="did not list the USB devices within 0.01 s"):
+    with pytest.raises(UsbUnavailable, match=r"did not list the USB devices within 0\.01 s"):
         async with Hotplug(bus.listen, look, first_look_s=0.01):
             pass
     answer.set()
