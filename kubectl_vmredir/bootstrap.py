@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from kubectl_vmredir.errors import LabError, UsbUnavailable
 from kubectl_vmredir.model import DeviceSelector
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from kubectl_vmredir.lab.cluster import Lab
     from kubectl_vmredir.lab.devices.source import VirtualDevices
     from kubectl_vmredir.lab.story import Report
-    from kubectl_vmredir.model import Check, DeviceUse, LocalDevice
-    from kubectl_vmredir.service.ports import DeviceSource, UsbHostSockets
+    from kubectl_vmredir.model import Check
+    from kubectl_vmredir.service.ports import DeviceSource
     from kubectl_vmredir.service.service import Service
 
 LAB_VARIABLE: Final = "VMREDIR_LAB"
@@ -82,6 +83,7 @@ async def open_service(options: Options) -> AsyncGenerator[Connection, None]:
     """
     from kubectl_vmredir.k8s.client import KubeClient
     from kubectl_vmredir.k8s.kubeconfig import ConfigOptions, load_config
+    from kubectl_vmredir.k8s.proxy import proxy_for
     from kubectl_vmredir.kubevirt.cluster import KubevirtCluster
     from kubectl_vmredir.kubevirt.dial import ApiDialer
     from kubectl_vmredir.service.service import Service
@@ -102,26 +104,44 @@ async def open_service(options: Options) -> AsyncGenerator[Connection, None]:
             request_timeout_s=options.request_timeout_s,
         )
     )
-    async with open_devices(options) as devices, KubeClient(config) as client:
+    way_out = proxy_for(config.server, config.proxy_url, os.environ) or config.server
+    async with (
+        open_devices(options, server_hosts=_host_of(way_out)) as devices,
+        KubeClient(config) as client,
+    ):
         cluster = KubevirtCluster(client)
         async with Service(devices, cluster, ApiDialer(client)) as service:
             yield Connection(service, cluster.default_namespace)
 
 
 @asynccontextmanager
-async def open_devices(options: Options) -> AsyncGenerator[DeviceSource, None]:
+async def open_devices(
+    options: Options, *, server_hosts: Sequence[str] = ()
+) -> AsyncGenerator[DeviceSource, None]:
     """Open the devices of this machine, and with them the virtual ones that are meant.
+
+    A machine without USB is no error here: whoever asks for devices is told.
+
+    Args:
+        options: What the user said.
+        server_hosts: Where the traffic to the API server goes first.
 
     Raises:
         LabError: If the virtual devices cannot be used.
     """
-    from kubectl_vmredir.service.device_sources import AllDevices
+    from kubectl_vmredir.service.device_sources import AllDevices, NoDevices
+    from kubectl_vmredir.usb.source import UsbDevices
 
     async with AsyncExitStack() as stack:
         sources: list[DeviceSource] = []
         if options.in_lab or options.virtual:
             sources.append(await stack.enter_async_context(_virtual_devices(options)))
-        sources.append(_NoUsb())
+        try:
+            sources.append(
+                await stack.enter_async_context(UsbDevices(server_hosts, claims=claims_folder()))
+            )
+        except UsbUnavailable as error:
+            sources.append(NoDevices(error))
         yield await stack.enter_async_context(AllDevices(sources))
 
 
@@ -153,9 +173,7 @@ def claims_folder() -> Path:
     return _state_folder() / "claims"
 
 
-def run_usb_host(
-    sockets: tuple[int, int] | None, *, node: int, journal: int, limit_s: int
-) -> None:
+def run_usb_host(sockets: tuple[int, int] | None, *, node: int, journal: int, limit_s: int) -> None:
     """Be the usb-host of one device, or give back a device that a former one has left.
 
     Args:
@@ -271,6 +289,11 @@ def _lab_kubeconfig() -> Path:
     return Kubeconfigs.in_folder(lab_folder() / "api").people
 
 
+def _host_of(url: str) -> Sequence[str]:
+    host = urlsplit(url).hostname
+    return (host,) if host else ()
+
+
 def _virtual_devices(options: Options) -> VirtualDevices:
     from kubectl_vmredir.lab.devices.shelf import lab_devices
     from kubectl_vmredir.lab.devices.source import VirtualDevices
@@ -283,23 +306,3 @@ def _state_folder() -> Path:
     import platformdirs
 
     return platformdirs.user_state_path("kubectl-vmredir")
-
-
-class _NoUsb:
-    """Stands where the devices of this machine will be."""
-
-    async def devices(self) -> Sequence[LocalDevice]:
-        raise UsbUnavailable(
-            "this machine has no USB that this version can use",
-            hint="Use --lab for the devices of the lab, or --virtual with your own cluster.",
-        )
-
-    async def changes(self) -> AsyncGenerator[None, None]:
-        return
-        yield
-
-    async def use(self, device: LocalDevice) -> DeviceUse:
-        raise AssertionError(f"{device} is not ours")
-
-    async def claim(self, device: LocalDevice) -> UsbHostSockets:
-        raise AssertionError(f"{device} is not ours")

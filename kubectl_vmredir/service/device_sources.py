@@ -20,6 +20,46 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class NoDevices:
+    """Stands where a source cannot be used on this machine: says why, whenever it is asked.
+
+    Args:
+        cause: Why it cannot be used.
+    """
+
+    def __init__(self, cause: UsbUnavailable) -> None:
+        self._cause = cause
+
+    async def devices(self) -> Sequence[LocalDevice]:
+        """Say why there are none.
+
+        Raises:
+            UsbUnavailable: Always.
+        """
+        raise self._cause
+
+    async def changes(self) -> AsyncGenerator[None, None]:
+        """Yield nothing: it stays as it is."""
+        return
+        yield
+
+    async def use(self, device: LocalDevice) -> DeviceUse:
+        """Say why it cannot be looked at.
+
+        Raises:
+            UsbUnavailable: Always.
+        """
+        raise self._cause
+
+    async def claim(self, device: LocalDevice) -> UsbHostSockets:
+        """Say why it cannot be had.
+
+        Raises:
+            UsbUnavailable: Always.
+        """
+        raise self._cause
+
+
 class AllDevices:
     """Offers the devices of all sources as one :class:`DeviceSource` (`ports.py`).
 

@@ -72,9 +72,10 @@ class UsbDevices:
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
+    ) -> None:
         """Have the devices given back that are claimed here."""
-        return await self._stack.__aexit__(exc_type, exc, traceback)
+        # The groups need not know what ended the body: they would wrap it.
+        await self._stack.__aexit__(None, None, None)
 
     async def devices(self) -> Sequence[LocalDevice]:
         """Return the devices that are plugged in now."""

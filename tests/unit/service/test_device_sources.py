@@ -1,15 +1,15 @@
 """Several sources of devices as one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
 
 from kubectl_vmredir.errors import DeviceBusy, DeviceNotFound, UsbUnavailable
-from kubectl_vmredir.model import Danger, DeviceUse, Finding, LocalDevice
-from kubectl_vmredir.service.device_sources import AllDevices
+from kubectl_vmredir.model import Danger, DeviceUse, Finding
+from kubectl_vmredir.service.device_sources import AllDevices, NoDevices
 from kubectl_vmredir.service.ports import DeviceSource
 from tests.support.fake_usb import FakeDevices, device
 
@@ -17,15 +17,16 @@ REAL = device("REAL1")
 VIRTUAL = replace(device("VIRTUAL1", port="100-1"), bus=100, virtual=True)
 
 
-class NoUsb(FakeDevices):
-    """A machine without USB."""
+NO_USB = NoDevices(UsbUnavailable("no USB here"))
 
-    async def devices(self) -> Sequence[LocalDevice]:
-        raise UsbUnavailable("no USB here")
+
+class Deaf(FakeDevices):
+    """Hears of no change any more, once the first one came."""
 
     async def changes(self) -> AsyncIterator[None]:
-        raise UsbUnavailable("no USB here")
-        yield
+        async for _ in super().changes():
+            yield
+            raise UsbUnavailable("nothing more is heard")
 
 
 async def test_devices_of_all_sources_are_listed_in_their_order() -> None:
@@ -36,17 +37,17 @@ async def test_devices_of_all_sources_are_listed_in_their_order() -> None:
 
 
 async def test_a_source_that_cannot_be_used_here_is_left_out() -> None:
-    async with AllDevices([FakeDevices(VIRTUAL), NoUsb()]) as devices:
+    async with AllDevices([FakeDevices(VIRTUAL), NO_USB]) as devices:
         assert await devices.devices() == (VIRTUAL,)
 
 
 async def test_an_empty_source_is_enough_for_an_empty_list() -> None:
-    async with AllDevices([FakeDevices(), NoUsb()]) as devices:
+    async with AllDevices([FakeDevices(), NO_USB]) as devices:
         assert await devices.devices() == ()
 
 
 async def test_no_source_that_can_be_used_here_is_an_error() -> None:
-    async with AllDevices([NoUsb()]) as devices:
+    async with AllDevices([NO_USB]) as devices:
         with pytest.raises(UsbUnavailable, match="no USB here"):
             await devices.devices()
 
@@ -103,7 +104,7 @@ async def test_a_change_of_any_source_is_told_to_everybody_who_listens() -> None
     virtual, real = FakeDevices(VIRTUAL), FakeDevices(REAL)
     async with (
         asyncio.timeout(1),
-        AllDevices([virtual, NoUsb(), real]) as devices,
+        AllDevices([virtual, NO_USB, real]) as devices,
         aclosing(devices.changes()) as one,
         aclosing(devices.changes()) as other,
     ):
@@ -118,6 +119,26 @@ async def test_an_error_of_the_body_comes_out_as_it_is() -> None:
     with pytest.raises(BrokenPipeError):
         async with AllDevices([FakeDevices(REAL)]):
             raise BrokenPipeError
+
+
+async def test_a_source_that_hears_nothing_more_does_not_end_the_others() -> None:
+    deaf, real = Deaf(VIRTUAL), FakeDevices(REAL)
+    async with (
+        asyncio.timeout(1),
+        AllDevices([deaf, real]) as devices,
+        aclosing(devices.changes()) as changes,
+    ):
+        deaf.unplug(VIRTUAL)
+        await anext(changes)
+
+        real.unplug(REAL)
+        await anext(changes)
+
+
+async def test_a_machine_without_usb_says_so_whatever_is_asked() -> None:
+    for question in (NO_USB.devices(), NO_USB.use(REAL), NO_USB.claim(REAL)):
+        with pytest.raises(UsbUnavailable, match="no USB here"):
+            await question
 
 
 async def test_leaving_it_leaves_no_task_behind() -> None:
