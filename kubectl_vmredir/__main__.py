@@ -1,7 +1,23 @@
-"""``python -m kubectl_vmredir``."""
+"""``python -m kubectl_vmredir``, and the command ``kubectl-vmredir``."""
+
+from __future__ import annotations
 
 import sys
+from typing import Final
 
-from kubectl_vmredir.cli.main import main
+_INTERRUPTED: Final = 130
+"""As ``ExitCode.INTERRUPTED``, which may not have been imported yet."""
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the command and return its exit status; a ctrl-c may come while it is still loaded."""
+    try:
+        from kubectl_vmredir.cli import main as command
+
+        return command.main()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

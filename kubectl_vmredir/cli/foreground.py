@@ -8,36 +8,26 @@ When a minute is over a ctrl-c asks as well; the other signals end the command.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
-import sys
-import termios
-import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-import click
-
-from kubectl_vmredir.cli.output import abandon, printable
+from kubectl_vmredir.cli.asking import answer_to, somebody_is_there
+from kubectl_vmredir.cli.diagnostics import say
+from kubectl_vmredir.cli.following import Follower
 from kubectl_vmredir.cli.run import SIGNALS
-from kubectl_vmredir.errors import ExitCode
-from kubectl_vmredir.model import RedirectionState
-from kubectl_vmredir.service.interface import (
-    SHUTDOWN_WAIT_S,
-    RedirectionChanged,
-    StoryAdded,
-)
+from kubectl_vmredir.errors import ExitCode, RedirectionNotFound
+from kubectl_vmredir.service.interface import SHUTDOWN_WAIT_S, TRIAL_S
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
 
     from kubectl_vmredir.model import RedirectionId
-    from kubectl_vmredir.service.interface import (
-        BindRequest,
-        Change,
-        ExitRisk,
-        StoryEvent,
-        Trouble,
-    )
+    from kubectl_vmredir.service.interface import BindRequest, ExitRisk
     from kubectl_vmredir.service.service import Service
+
+TRIAL_REMINDER_S: Final = 10.0
+"""How often it is said how long the only keyboard or pointer is still away."""
 
 
 async def keep_bound(service: Service, request: BindRequest) -> int:
@@ -45,7 +35,8 @@ async def keep_bound(service: Service, request: BindRequest) -> int:
 
     Returns:
         The exit status: that of the trouble if the device never got into the VM because of
-        something that a person must cure, else that of the signal.
+        something that a person must cure; failure if it came back because nobody confirmed that
+        it may stay there; else that of the signal.
 
     Raises:
         VmRedirError: If the wish makes no sense.
@@ -59,43 +50,66 @@ async def keep_bound(service: Service, request: BindRequest) -> int:
     try:
         async with service.subscribe() as changes, asyncio.TaskGroup() as group:
             redirection = await service.bind(request)
-            following = group.create_task(_follow(changes, redirection), name="follow")
-            ending = group.create_task(_end_at_signal(service, signals), name="signals")
-            await asyncio.wait([following, ending], return_when=asyncio.FIRST_COMPLETED)
-            if ending.done():
-                following.cancel()
-                return ending.result()
-            ending.cancel()
-            await _end(service, signals, asks=False)
-            return following.result()
+            follower = Follower(redirection)
+            following = group.create_task(follower.follow(changes), name="follow")
+            asking = group.create_task(_try_out(service, redirection, follower), name="try-out")
+            signalled = group.create_task(signals.get(), name="signal")
+            await asyncio.wait([following, signalled], return_when=asyncio.FIRST_COMPLETED)
+            asking.cancel()  # there may be another question to ask
+            if not signalled.done():
+                signalled.cancel()
+                await _end(service, signals, asks=False)
+                return following.result()
+            number = signalled.result()
+            await _end(service, signals, asks=number is signal.SIGINT)
+            following.cancel()
+            return ExitCode.INTERRUPTED if number is signal.SIGINT else 128 + number
     finally:
         for number in heeded:
             loop.remove_signal_handler(number)
 
 
-async def _follow(changes: AsyncIterator[Change], wanted: RedirectionId) -> int:
-    """Tell the story of a redirection; return if it cannot begin, or when the service ends."""
-    was_connected = False
-    async for change in changes:
-        match change:
-            case StoryAdded(id=found, event=event) if found == wanted:
-                _say(_sentence(event))
-            case RedirectionChanged(status=status) if status.id == wanted:
-                was_connected |= status.state is RedirectionState.CONNECTED
-                if status.state is RedirectionState.BLOCKED and status.trouble is not None:
-                    _tell_trouble(status.trouble)
-                    if not was_connected:
-                        return status.trouble.exit_code
-            case _:
-                pass
-    return ExitCode.OK
+async def _try_out(service: Service, redirection: RedirectionId, follower: Follower) -> None:
+    """Ask whether the only keyboard or pointer may stay in the VM, if it is there on trial.
+
+    If nobody answers, the service takes it back by itself.
+    """
+    await follower.trial_begun.wait()
+    if not somebody_is_there():
+        say(f"there is no terminal to confirm on: the device comes back in {TRIAL_S:.0f} s")
+        return
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(_stays(), name="ask")
+        over = group.create_task(follower.trial_over.wait(), name="trial-over")
+        await asyncio.wait([asking, over], return_when=asyncio.FIRST_COMPLETED)
+        asking.cancel()
+        over.cancel()
+    if asking.cancelled() or (stays := asking.result()) is None:
+        return
+    with contextlib.suppress(RedirectionNotFound):  # the answer came too late
+        if stays:
+            await service.confirm(redirection)
+        else:
+            await service.unbind(redirection)
 
 
-async def _end_at_signal(service: Service, signals: asyncio.Queue[signal.Signals]) -> int:
-    """End the service when a signal comes; return the exit status."""
-    number = await signals.get()
-    await _end(service, signals, asks=number is signal.SIGINT)
-    return ExitCode.INTERRUPTED if number is signal.SIGINT else 128 + number
+async def _stays() -> bool | None:
+    """Return whether the user wants the device to stay in the VM; None if they do not say."""
+    left_s = TRIAL_S
+    while left_s > 0:
+        try:
+            async with asyncio.timeout(TRIAL_REMINDER_S):
+                answer = await answer_to(
+                    f"The device comes back in {left_s:.0f} s unless you confirm. "
+                    "Leave it in the VM? [Y/n]",
+                    first=left_s == TRIAL_S,
+                    own_line=True,
+                )
+        except TimeoutError:
+            left_s -= TRIAL_REMINDER_S
+        else:
+            return None if answer is None else answer in ("", "y", "yes")
+    return None
 
 
 async def _end(service: Service, signals: asyncio.Queue[signal.Signals], *, asks: bool) -> None:
@@ -107,7 +121,7 @@ async def _end(service: Service, signals: asyncio.Queue[signal.Signals], *, asks
         asks: Whether the user is asked when the wait is over.
     """
     for risk in service.exit_risks():
-        _say(
+        say(
             f"{risk.vmi}, slot {risk.slot}: waiting for {risk.waits_for}, "
             f"{SHUTDOWN_WAIT_S:.0f} s at most"
         )
@@ -125,9 +139,9 @@ async def _end(service: Service, signals: asyncio.Queue[signal.Signals], *, asks
         if not safe or not shutdown.result():
             return
         waited = True
-        if not asks or not _somebody_is_there():
+        if not asks or not somebody_is_there():
             _explain(shutdown.result())
-            _say("ending all the same: it has waited as long as a signal may wait")
+            say("ending all the same: it has waited as long as a signal may wait")
             return
 
 
@@ -145,62 +159,14 @@ async def _asked_to_break(
         if not (risks := service.exit_risks()):
             return
         _explain(risks)
-        if _somebody_is_there():
-            if await _confirmed():
+        if somebody_is_there():
+            if await answer_to("End now all the same? [y/N]: ") in ("y", "yes"):
                 return
-            _say("going on to wait")
+            say("going on to wait")
         while not signals.empty():
             signals.get_nowait()
 
 
 def _explain(risks: Sequence[ExitRisk]) -> None:
     for risk in risks:
-        _say(f"{risk.vmi}, slot {risk.slot}: {risk.harm}; it waits for {risk.waits_for}")
-
-
-def _somebody_is_there() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty()
-
-
-async def _confirmed() -> bool:
-    """Ask on the terminal; unlike click's question this one can be cancelled."""
-    loop = asyncio.get_running_loop()
-    answered = asyncio.Event()
-    try:
-        # What was typed before the question does not answer it; what comes after it does.
-        termios.tcflush(sys.stdin, termios.TCIFLUSH)
-        _say("End now all the same? [y/N]: ", end=False)
-        loop.add_reader(sys.stdin.fileno(), answered.set)
-        try:
-            await answered.wait()
-        finally:
-            loop.remove_reader(sys.stdin.fileno())
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
-    except (OSError, termios.error):  # the terminal is gone
-        return False
-
-
-def _sentence(event: StoryEvent) -> str:
-    text = f"{event.state}: {event.cause}" if event.cause else str(event.state)
-    if (handover := event.handover) is not None:
-        text += (
-            f" ({handover.kind} handover, {handover.source_node} to {handover.target_node}, "
-            f"link gap {handover.link_gap_ms:.0f} ms)"
-        )
-    return f"{time.strftime('%H:%M:%S', time.localtime(event.time))} {text}"
-
-
-def _tell_trouble(trouble: Trouble) -> None:
-    _say(f"error: {trouble.message}")
-    if trouble.hint:
-        for line in f"hint: {trouble.hint}".splitlines():
-            _say(line)
-
-
-def _say(text: str, *, end: bool = True) -> None:
-    try:
-        click.echo(printable(text), err=True, nl=end)
-    except OSError:
-        # The terminal has hung up, or the same ctrl-c has ended what our messages are piped to.
-        # That is no reason to end what waits for the gate.
-        abandon(sys.stderr)
+        say(f"{risk.vmi}, slot {risk.slot}: {risk.harm}; it waits for {risk.waits_for}")

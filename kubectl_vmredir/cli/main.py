@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from kubectl_vmredir.cli.diagnostics import tell_error
 from kubectl_vmredir.cli.options import ClusterGroup
 from kubectl_vmredir.cli.output import abandon
 from kubectl_vmredir.errors import ExitCode, VmRedirError
@@ -83,8 +84,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     except VmRedirError as error:
-        click.echo(f"error: {error}", err=True)
-        if error.hint:
-            click.echo(f"hint: {error.hint}", err=True)
+        tell_error(str(error), error.hint)
         return error.exit_code
     return status if isinstance(status, int) else ExitCode.OK

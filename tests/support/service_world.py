@@ -117,6 +117,7 @@ async def a_world(
     *vmis: VmiView,
     rules: Sequence[Rule] = RULES,
     devices: FakeDevices | None = None,
+    service: type[Service] = Service,
     shut_down_first: bool = True,
 ) -> AsyncIterator[World]:
     """Start a service.
@@ -128,7 +129,7 @@ async def a_world(
     dialer = ScriptedDialer()
     slept_s = [0.0]
     loop = asyncio.get_running_loop()
-    service = Service(
+    opened = service(
         devices,
         cluster,
         dialer,
@@ -140,10 +141,10 @@ async def a_world(
     background = asyncio.TaskGroup()
     await background.__aenter__()
     try:
-        async with service:
-            yield World(service, cluster, devices, dialer, background, slept_s)
+        async with opened:
+            yield World(opened, cluster, devices, dialer, background, slept_s)
             if shut_down_first:
-                await service.shutdown(deadline_s=0)
+                await opened.shutdown(deadline_s=0)
     finally:
         devices.end()
         # Not `async with`, which would wrap what a test raises.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -233,7 +234,7 @@ async def test_no_lab_is_running(tmp_path: Path) -> None:
 async def test_devices_of_a_machine_without_usb_are_no_empty_list(tmp_path: Path) -> None:
     done = await Cli(tmp_path, {})("devices")
 
-    assert_refused(done, ExitCode.DEVICE, "no USB", "--virtual")
+    assert_refused(done, ExitCode.DEVICE, "this machine has no USB", "modprobe")
 
 
 async def test_unknown_command_is_a_usage_error(tmp_path: Path) -> None:
@@ -241,3 +242,16 @@ async def test_unknown_command_is_a_usage_error(tmp_path: Path) -> None:
 
     assert done.status == ExitCode.USAGE
     assert "No such command 'nosuch'" in done.err
+
+
+async def test_dry_run_says_what_would_be_done_and_what_would_not(cli: Cli) -> None:
+    done = await cli("bind", "--virtual", "--dry-run", STICK, "desk/token")
+    assert (done.status, done.err) == (0, "")
+    assert "slot token" in done.out
+
+    done = await cli("bind", "--virtual", "--dry-run", "-o", "json", STICK, "desk/nope")
+    assert done.status == ExitCode.USAGE
+    assert json.loads(done.out)["trouble"]["kind"] == "SlotNotFound"
+
+    done = await cli("bind", "--virtual", "--foreground", "-o", "json", STICK, "desk")
+    assert_refused(done, ExitCode.USAGE, "-o needs --dry-run", "")

@@ -11,12 +11,17 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import groupby
 
 import pytest
 
 from kubectl_vmredir.cli.foreground import keep_bound
-from kubectl_vmredir.service.interface import BindRequest
+from kubectl_vmredir.errors import DeviceBusy
+from kubectl_vmredir.model import Danger, DeviceUse, Finding
+from kubectl_vmredir.service.interface import TRIAL_S, BindRequest, Change
+from kubectl_vmredir.service.service import Service
 from tests.support.fake_cluster import STEPS
+from tests.support.fake_usb import device
 from tests.support.scripted_dialer import Hold, Silence
 from tests.support.service_world import FEDORA, STICK, World, a_world
 from tests.support.virtual_clock import after, at_rest
@@ -25,6 +30,8 @@ SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 IN_FLIGHT = STEPS[: STEPS.index("target ready") + 1]
 QUESTION = "End now all the same? [y/N]: "
 HARM = "can crash the VM"
+KEYBOARD = Finding(Danger.ALLOW, "it is the only keyboard of this machine")
+TRIAL = "Leave it in the VM? [Y/n]\n"
 
 
 @dataclass
@@ -46,10 +53,14 @@ class Foreground:
 
 
 @asynccontextmanager
-async def foreground() -> AsyncIterator[Foreground]:
+async def foreground(
+    *findings: Finding, service: type[Service] = Service
+) -> AsyncIterator[Foreground]:
     """Run ``bind --foreground`` until its device is plugged in."""
-    async with a_world() as world, asyncio.TaskGroup() as group:
-        task = group.create_task(keep_bound(world.service, BindRequest(STICK, FEDORA)))
+    async with a_world(service=service) as world, asyncio.TaskGroup() as group:
+        world.devices.uses[device()] = DeviceUse(findings=findings)
+        request = BindRequest(STICK, FEDORA, allow_keyboard=True)
+        task = group.create_task(keep_bound(world.service, request))
         await after(6)
         yield Foreground(world, task)
         task.cancel()
@@ -322,3 +333,145 @@ async def test_messages_that_nobody_can_read_any_more_end_nothing(
         await at_rest()
         assert command.status == 129
     stderr.close()
+
+
+# -- the story --------------------------------------------------------------------------------
+
+
+class Flooded(Service):
+    """Its subscribers are always too slow: they hear snapshots instead of what happens."""
+
+    @asynccontextmanager
+    async def subscribe(self, *, numbers: bool = False) -> AsyncIterator[AsyncIterator[Change]]:
+        async def snapshots(changes: AsyncIterator[Change]) -> AsyncIterator[Change]:
+            async for _ in changes:
+                yield await self.snapshot()
+
+        async with super().subscribe(numbers=numbers) as changes:
+            yield snapshots(changes)
+
+
+SERVICES = pytest.mark.parametrize("service", [Service, Flooded])
+
+
+@SERVICES
+async def test_story_is_told_from_its_beginning_and_nothing_twice(
+    service: type[Service], capsys: Capture
+) -> None:
+    async with foreground(service=service) as command:
+        command.world.link.end()
+        await after(6)
+        await command.gets(signal.SIGTERM)
+
+    told = [line.split()[1] for line in capsys.readouterr().err.splitlines()]
+    states = ["claiming", "dialing", "connected", "holding", "dialing", "connected"]
+    assert [state.rstrip(":") for state, _ in groupby(told)][:6] == states
+    assert told.count("connected:") == 2
+
+
+@SERVICES
+async def test_trouble_at_the_beginning_ends_it(service: type[Service], capsys: Capture) -> None:
+    async with a_world(service=service) as world, asyncio.TaskGroup() as group:
+        world.devices.refusal = DeviceBusy(device(), "pcscd", hint="Stop it:\n  stop \x1b")
+        task = group.create_task(keep_bound(world.service, BindRequest(STICK, FEDORA)))
+        await at_rest()
+
+        assert task.result() == 5
+    said = capsys.readouterr().err.splitlines()
+    assert said[-3:] == [
+        "error: device 1234:5678 is held by pcscd",
+        "hint: Stop it:",
+        "  stop \\x1b",
+    ]
+
+
+# -- the only keyboard ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", ["\n", "y\n", "Yes\n"])
+async def test_keyboard_that_may_stay_in_the_vm_stays(
+    answer: str, keys: Keys, capsys: Capture
+) -> None:
+    async with foreground(KEYBOARD) as command:
+        said = capsys.readouterr().err
+        assert f"\nThe device comes back in 30 s unless you confirm. {TRIAL}" in said
+
+        await keys.type(answer)
+        await after(2 * TRIAL_S)
+
+        assert command.status is None
+        assert command.world.link.open
+    assert TRIAL not in capsys.readouterr().err
+
+
+@SERVICES
+async def test_keyboard_that_may_not_stay_comes_back_at_once(
+    service: type[Service], keys: Keys
+) -> None:
+    async with foreground(KEYBOARD, service=service) as command:
+        await keys.type("n\n")
+
+        assert command.status == 1
+        assert command.world.devices.hosts[0].released
+
+
+async def test_keyboard_comes_back_if_nobody_answers_and_the_time_left_is_said(
+    keys: Keys, capsys: Capture
+) -> None:
+    async with foreground(KEYBOARD) as command:
+        await after(TRIAL_S - 7)
+        assert command.status is None
+        await after(2)
+
+        assert command.status == 1
+        assert command.world.devices.hosts[0].released
+    said = capsys.readouterr().err
+    assert [said.count(f"comes back in {left} s unless") for left in (30, 20, 10, 0)] == [
+        2,
+        1,
+        1,
+        0,
+    ]
+    assert "stopped: not confirmed in 30 s" in said
+
+
+async def test_without_a_terminal_the_keyboard_comes_back_and_that_is_said(
+    capsys: Capture,
+) -> None:
+    async with foreground(KEYBOARD) as command:
+        said = capsys.readouterr().err
+        assert "there is no terminal to confirm on: the device comes back in 30 s" in said
+        assert TRIAL not in said
+        await after(TRIAL_S)
+
+        assert command.status == 1
+
+
+async def test_ctrl_c_withdraws_the_question_for_another_one(keys: Keys, capsys: Capture) -> None:
+    async with foreground(KEYBOARD) as command:
+        command.world.migration().go_to("copying")
+        await at_rest()
+        await command.gets(signal.SIGINT)
+        await command.gets(signal.SIGINT)
+        assert capsys.readouterr().err.endswith(QUESTION)
+
+        await keys.type("y\n")
+
+        assert command.status == 130
+
+
+async def test_terminal_that_hangs_up_confirms_nothing(keys: Keys) -> None:
+    async with foreground(KEYBOARD) as command:
+        keys.hang_up()
+        await after(TRIAL_S)
+
+        assert command.status == 1
+        assert command.world.devices.hosts[0].released
+
+
+async def test_device_that_is_not_on_trial_is_not_asked_about(keys: Keys, capsys: Capture) -> None:
+    async with foreground() as command:
+        await after(TRIAL_S)
+
+        assert command.status is None
+    assert TRIAL not in capsys.readouterr().err
