@@ -91,6 +91,8 @@ class Kept:
 
     Attributes:
         root: Whether the root file system is on it.
+        maybe_root: Whether it may be: something of it is mounted, and the root file system is an
+            overlay with a layer that was mounted before it, where nobody can see it now.
         mounts: What is mounted of it, by kernel name of the block device.
         swaps: Active swap areas on it.
         stacked: Block devices made of it.
@@ -98,6 +100,7 @@ class Kept:
     """
 
     root: bool = False
+    maybe_root: bool = False
     mounts: tuple[tuple[str, Mount], ...] = ()
     swaps: tuple[Swap, ...] = ()
     stacked: tuple[Stacked, ...] = ()
@@ -154,6 +157,7 @@ def kept_on(tree: Tree, device: Path, mounts: Sequence[Mount], swaps: Iterable[S
     pile = _Pile(tree, device, mounts)
     return Kept(
         root=any(mount.point == "/" for _, mount in pile.carried),
+        maybe_root=pile.maybe_root,
         mounts=tuple(found for found in pile.carried if found[1].kind != "overlay"),
         swaps=tuple(swap for swap in swaps if pile.carries(swap.path)),
         stacked=tuple(pile.stacked),
@@ -180,6 +184,11 @@ class _Pile:
 
     carried: list[tuple[str, Mount]] = []  # noqa: RUF012 - replaced, never changed
     """What is mounted of it, with the block device."""
+
+    @property
+    def maybe_root(self) -> bool:
+        roots = [mount for mount in self._mounts if mount.point == "/"]
+        return bool(self.carried) and any(None in self._layers(root) for root in roots)
 
     @property
     def stacked(self) -> list[Stacked]:
@@ -222,24 +231,18 @@ class _Pile:
         return carried + self._overlays_on({mount.point: name for name, mount in carried})
 
     def _overlays_on(self, points: dict[str, str]) -> list[tuple[str, Mount]]:
-        """Return overlays with a layer on one of these mounts, with the block device of that.
-
-        A layer of the root file system may have been mounted before it, where nobody can see it
-        now; then it may be any.
-        """
+        """Return overlays with a layer on one of these mounts, with the block device of that."""
         found = []
         for overlay in self._mounts:
-            others = [mount for mount in self._mounts if mount is not overlay]
-            for layer in overlay.layers:
-                on = _mount_of(layer, others)
-                if on is not None:
-                    name = points.get(on.point)
-                else:
-                    name = next(iter(points.values()), None) if overlay.point == "/" else None
-                if name is not None:
-                    found.append((name, overlay))
-                    break
+            under = [mount.point for mount in self._layers(overlay) if mount is not None]
+            if names := [points[point] for point in under if point in points]:
+                found.append((names[0], overlay))
         return found
+
+    def _layers(self, overlay: Mount) -> list[Mount | None]:
+        """Return what each layer is on; None where that cannot be seen."""
+        others = [mount for mount in self._mounts if mount is not overlay]
+        return [_mount_of(layer, others) for layer in overlay.layers]
 
     def _next(self) -> set[str]:
         """Return what stands directly on what we have."""
@@ -290,7 +293,8 @@ class _Pile:
 
 def _mount_of(path: str, mounts: Iterable[Mount]) -> Mount | None:
     """Return what is mounted where a file is; the last one, where several are."""
-    parents = {str(path), *map(str, PurePosixPath(path).parents)}
+    file = PurePosixPath(path)
+    parents = {str(file), *map(str, file.parents)}
     found: Mount | None = None
     for mount in mounts:
         if mount.point in parents and (found is None or len(mount.point) >= len(found.point)):

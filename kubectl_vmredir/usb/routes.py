@@ -83,6 +83,8 @@ def ways_to(address: Address, routes: Sequence[NetRoute]) -> set[str]:
 
     Several if they are as good as each other, none if nothing leads there.
     """
+    if address.is_loopback:  # in a table of its own, which is not among these
+        return {"lo"}
     fitting = [
         route
         for route in routes

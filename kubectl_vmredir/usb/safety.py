@@ -138,6 +138,9 @@ def of_kept(kept: Kept, *, udisks: bool) -> list[Finding]:
     found = []
     if kept.root:
         found.append(Finding(Danger.NEVER, "the root file system is on it"))
+    elif kept.maybe_root:
+        message = "the root file system may be on it: not all of its layers can be seen"
+        found.append(Finding(Danger.NEVER, message))
     for swap in kept.swaps:
         hint = f"sudo swapoff {swap.path}" if _PLAIN_PATH.fullmatch(swap.path) else ""
         found.append(Finding(Danger.NEVER, f"{_shown(swap.path)} on it is active swap", hint))

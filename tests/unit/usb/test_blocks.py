@@ -301,7 +301,9 @@ def test_layer_of_the_root_that_nobody_can_see_any_more_may_be_on_the_stick(
         "32 30 8:17 / /cdrom ro,noatime - iso9660 /dev/sdb1 ro\n",
     )
 
-    assert kept(machine, folder).root
+    found = kept(machine, folder)
+
+    assert (found.root, found.maybe_root) == (False, True)
 
 
 def test_root_of_a_container_is_none_of_the_stick(machine: MachineTree) -> None:

@@ -86,6 +86,8 @@ ROUTES = [
         pytest.param("10.9.1.1", {"br0"}, id="a longer prefix of a worse metric"),
         pytest.param("10.1.1.1", {"eth1", "eth2"}, id="two as good as each other"),
         pytest.param("2001:db8::1", {"eth6"}, id="the other protocol"),
+        pytest.param("127.0.0.1", {"lo"}, id="this machine"),
+        pytest.param("::1", {"lo"}, id="this machine by the other protocol"),
     ],
 )
 def test_longest_prefix_wins_then_the_metric(address: str, interfaces: set[str]) -> None:

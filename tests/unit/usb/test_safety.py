@@ -118,6 +118,20 @@ def test_root_file_system_is_never_taken_and_no_command_unmounts_it(machine: Mac
     assert (mounted.danger, mounted.hint) == (Danger.NEVER, "")
 
 
+def test_stick_is_never_taken_where_the_root_may_be_on_it(machine: MachineTree) -> None:
+    folder = machine.stick()
+    machine.write(
+        "proc/self/mountinfo",
+        "30 1 0:27 / / rw - overlay /cow rw,lowerdir=/rofs,upperdir=/cow\n"
+        "32 30 8:17 / /cdrom ro,noatime - iso9660 /dev/sdb1 ro\n",
+    )
+
+    doubt, mounted = found(machine, folder, STORAGE)
+
+    assert (doubt.danger, mounted.danger) == (Danger.NEVER, Danger.FORCE)
+    assert "the root file system may be on it" in doubt.message
+
+
 def test_active_swap_is_never_taken(machine: MachineTree) -> None:
     folder = machine.stick()
     machine.swap("/dev/sdb2 partition 8388604 0 -2")
@@ -278,7 +292,8 @@ def test_nic_without_routes_may_be_taken_whatever_is_known(machine: MachineTree)
         pytest.param(
             (f"{'a' * 64}.example",), {"default": "enx1"}, "address of a", id="name without address"
         ),
-        pytest.param(("::1",), {"default": "enx1"}, "no route to", id="no route"),
+        pytest.param(("2001:db9::9",), {"servers": "enx1"}, "no route to", id="no route"),
+        pytest.param(("127.0.0.1",), {"default": "enx1"}, "through lo", id="tunnel of ssh"),
         pytest.param(
             SERVER, {"default": "enx1", "servers": "lo"}, "through lo", id="this machine's proxy"
         ),
@@ -289,8 +304,6 @@ def test_nic_with_routes_needs_force_where_the_way_is_not_certain(
     machine: MachineTree, server: tuple[str, ...], ways: dict[str, str], doubt: str
 ) -> None:
     folder = nic(machine)
-    if server == ("::1",):
-        ways = {"servers": ways["default"]}
     ipv6_routes(machine, **ways)
 
     (finding,) = found(machine, folder, NET, server=server)
