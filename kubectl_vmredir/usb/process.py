@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, Self
 import kubectl_vmredir
 from kubectl_vmredir.errors import UsbError
 from kubectl_vmredir.service.ports import UsbHostSockets
-from kubectl_vmredir.usb.claiming import NotPlugged, open_left, prepare
+from kubectl_vmredir.usb.claiming import NotPlugged, Prepared, open_left, prepare
 from kubectl_vmredir.usb.discovery import ROOT
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from kubectl_vmredir.model import LocalDevice
-    from kubectl_vmredir.usb.claiming import Prepared
     from kubectl_vmredir.usb.journal import Journal
 
 logger = logging.getLogger(__name__)
@@ -116,16 +115,24 @@ class UsbHosts:
         """
         # A thread cannot be cancelled: what it opens after that must be closed all the same.
         preparing = self._group.create_task(
-            asyncio.to_thread(prepare, device, self._journal, self._root),
-            name=f"prepare-{device.bus_device}",
+            self._prepare(device), name=f"prepare-{device.bus_device}"
         )
         try:
             prepared = await asyncio.shield(preparing)
         except asyncio.CancelledError:
             preparing.add_done_callback(_drop)
             raise
+        if isinstance(prepared, UsbError):
+            raise prepared
         with prepared:
             return await self._start(device, prepared)
+
+    async def _prepare(self, device: LocalDevice) -> Prepared | UsbError:
+        # An error is expected, so it is a result: raised, it would end the group.
+        try:
+            return await asyncio.to_thread(prepare, device, self._journal, self._root)
+        except UsbError as error:
+            return error
 
     async def _start(self, device: LocalDevice, prepared: Prepared) -> UsbHostSockets:
         with ExitStack() as undo:
@@ -259,6 +266,6 @@ def _say_not_rescued(port_path: str, why: str) -> None:
     )
 
 
-def _drop(preparing: asyncio.Task[Prepared]) -> None:
-    if not preparing.cancelled() and preparing.exception() is None:
-        preparing.result().close()
+def _drop(preparing: asyncio.Task[Prepared | UsbError]) -> None:
+    if not preparing.cancelled() and isinstance(prepared := preparing.result(), Prepared):
+        prepared.close()

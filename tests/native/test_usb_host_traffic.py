@@ -224,7 +224,7 @@ async def test_an_idle_device_takes_no_cpu_time(
         # It may be on its way into its wait; then it stays there.
         ran_ns = -1
         async with asyncio.timeout(20):
-            while ran_ns != (ran_ns := cpu_time_ns(pid)):
+            while ran_ns != (ran_ns := cpu_time_ns(pid)):  # noqa: ASYNC110
                 await asyncio.sleep(IDLE_S)
         await asyncio.sleep(IDLE_S)
 

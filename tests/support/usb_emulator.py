@@ -262,7 +262,10 @@ class EmulatedDevice:
             "bConfigurationValue": self.configuration,
             "idVendor": f"{IDS.vendor_id:04x}",
             "idProduct": f"{IDS.product_id:04x}",
+            "manufacturer": self.local.manufacturer,
+            "product": self.local.product,
             "serial": self.local.serial,
+            "speed": 480,
         }
         for name, value in attributes.items():
             (self._folder / name).write_text(f"{value}\n")
