@@ -136,7 +136,11 @@ def _interfaces(tree: Tree, device: LocalDevice) -> list[tuple[int, str]]:
 
 
 def _nodes(tree: Tree, device: LocalDevice) -> list[str]:
-    """Return the nodes of a device and of what drivers made of it, its own first."""
+    """Return the nodes of a device and of what drivers made of it.
+
+    First come those through which a program talks to the device itself: who has one of them and
+    another one open is told by it.
+    """
     own = f"/dev/bus/usb/{device.bus:03}/{device.address:03}"
     # Only what has a node has `dev`: elsewhere `uevent` may hold a text of the device.
     uevents = (
@@ -145,6 +149,7 @@ def _nodes(tree: Tree, device: LocalDevice) -> list[str]:
         if (path / "dev").exists()
     )
     made = [f"/dev/{match[1]}" for match in map(_DEVNAME.search, uevents) if match]
+    made.sort(key=lambda node: not node.startswith("/dev/hidraw"))
     return [own, *(node for node in made if node != own and not node.startswith("/dev/input/"))]
 
 

@@ -114,6 +114,20 @@ def test_a_program_is_told_once_by_the_node_that_tells_most(machine: UsbMachine)
     )
 
 
+def test_a_program_is_told_by_the_raw_node_rather_than_by_that_of_a_driver(
+    machine: UsbMachine,
+) -> None:
+    folder = machine.plug(classes=[HID], drivers=["usbhid"])
+    machine.make(folder / "1-4:1.0/a/ttyACM0", "tty", "ttyACM0")
+    machine.make(folder / "1-4:1.0/b/hidraw/hidraw0", "hidraw", "hidraw0")
+    machine.make(folder / "1-4:1.0/c/ttyACM1", "tty", "ttyACM1")
+    machine.run(100, "openocd", "/dev/ttyACM0", "/dev/hidraw0", "/dev/ttyACM1")
+
+    assert find_holders(device_of(folder), root=machine.root) == (
+        Holder("openocd", 100, "/dev/hidraw0", False),
+    )
+
+
 def test_our_own_processes_are_no_holders(machine: UsbMachine) -> None:
     device = device_of(machine.plug(drivers=["usbfs"]))
     machine.run(100, "kubectl-vmredir", NODE)
