@@ -181,6 +181,7 @@ class Redirection:
         """Leave ``blocked``: the user has acted, and binds again."""
         self._bound_by = bound_by
         self._consent = consent
+        self._claim_not_before = 0.0
         self._try_again = True
         self.bell.ring()
 
@@ -267,6 +268,7 @@ class Redirection:
         """
         loop = asyncio.get_running_loop()
         while True:
+            self._devices_changed = False  # what changes from now on is worth another look
             device = await self._plugged_in()
             if loop.time() < self._claim_not_before:
                 await self.bell.wait(self._claim_not_before)
@@ -274,11 +276,11 @@ class Redirection:
             try:
                 session = await self._claim(device)
             except UsbError as error:
+                self._claim_not_before = loop.time() + next(self._claim_delays)
                 # It may have been unplugged since we looked.
                 if not (error.retryable or isinstance(error, DeviceNotFound)):
                     raise
                 self.story.enter(RedirectionState.WAITING_DEVICE, str(error))
-                self._claim_not_before = loop.time() + next(self._claim_delays)
             else:
                 self._claimed_at = loop.time()
                 self._blocked_by = ""
@@ -361,7 +363,6 @@ class Redirection:
         self._keeper.stand_back()
         self.story.enter(RedirectionState.BLOCKED, str(error), trouble=Trouble.of(error))
         restorations = self._around.watcher.restorations(self.wish.vmi)
-        self._devices_changed = False
         loop = asyncio.get_running_loop()
         retry_s = BLOCKED_RETRY_S
         if isinstance(error, UsbError) and str(error) != self._blocked_by:

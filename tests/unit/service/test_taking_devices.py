@@ -39,13 +39,14 @@ from kubectl_vmredir.service.interface import (
     RedirectionChanged,
     RedirectionEnded,
 )
+from kubectl_vmredir.service.ports import UsbHostSockets
 from kubectl_vmredir.service.redirection import BLOCKED_RETRY_S, SETTLING_S
 from kubectl_vmredir.service.safety import STORAGE_NOTE
 from kubectl_vmredir.service.sessions import LOOK_TIMEOUT_S
 from kubectl_vmredir.service.story import COLD_DOUBT
 from tests.support.fake_cluster import running
 from tests.support.fake_usb import FakeDevices, device
-from tests.support.service_world import FEDORA, STICK, World, a_world
+from tests.support.service_world import FEDORA, RETRY_S, STICK, World, a_world
 from tests.support.virtual_clock import after, at_rest
 
 S = RedirectionState
@@ -226,9 +227,48 @@ async def test_blocked_by_the_device_is_looked_at_again_when_devices_come_or_go(
     await after(1)
     assert await world.state(bound) is S.BLOCKED
     world.devices.plug(device("OTHER", address=5, port="1-5"))
-    await at_rest()
+    await after(RETRY_S)
 
     assert await world.state(bound) is S.CONNECTED
+
+
+async def test_change_while_a_device_is_looked_at_is_not_missed() -> None:
+    class Mounted(FakeDevices):
+        async def use(self, device: LocalDevice) -> DeviceUse:
+            use = await super().use(device)
+            if self.uses and len(self.hosts) == 1:
+                self.uses.clear()
+                self.plug(another)
+                await asyncio.sleep(1)
+            return use
+
+    another = device("OTHER", address=5, port="1-5")
+    async with a_world(devices=Mounted(device())) as world:
+        bound = await world.bind()
+        world.devices.uses[device()] = used(MOUNTED)
+
+        world.devices.hosts[0].end()
+        await after(1 + 4 * RETRY_S)
+
+        assert await world.state(bound) is S.CONNECTED
+
+
+async def test_device_that_comes_and_goes_as_it_is_claimed_is_not_claimed_without_a_pause() -> None:
+    class Flapping(FakeDevices):
+        attempts = 0
+
+        async def claim(self, device: LocalDevice) -> UsbHostSockets:
+            self.attempts += 1
+            self.unplug(device)
+            self.plug(dataclasses.replace(device, address=device.address + 1))
+            raise UsbError("LIBUSB_ERROR_IO")
+
+    devices = Flapping(device())
+    async with a_world(devices=devices) as world:
+        await world.bind()
+        await after(10 * RETRY_S)
+
+        assert 5 <= devices.attempts <= 11
 
 
 async def test_blocked_by_the_device_is_looked_at_again_soon_and_then_now_and_then(
