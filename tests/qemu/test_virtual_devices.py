@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from kubectl_vmredir.lab.devices.keyboard import Keyboard
+from kubectl_vmredir.lab.devices.serial_adapter import SerialAdapter
+from kubectl_vmredir.lab.devices.smartcard import SmartcardReader
 from kubectl_vmredir.lab.devices.source import VirtualDevices
 from kubectl_vmredir.lab.devices.stick import Stick
 from kubectl_vmredir.lab.guests import sockets
 from kubectl_vmredir.lab.guests.domain import Domain, DomainSpec
 from kubectl_vmredir.lab.guests.image.build import build, default_folder
 from kubectl_vmredir.lab.guests.qemu import QemuHypervisor
-from kubectl_vmredir.lab.guests.report import ConsoleReader, Fact, KernelLine, PassDone
+from kubectl_vmredir.lab.guests.report import ConsoleReader, Echoed, Fact, KernelLine, PassDone
 from kubectl_vmredir.model import LocalDevice, VmiRef, VmiUid
 
 pytestmark = pytest.mark.qemu
@@ -114,6 +116,47 @@ async def test_sticks_enumerate_without_trouble_and_are_read_right(domain: Domai
         "[sdb] Attached SCSI removable disk",
     ):
         assert any(expected in line for line in lines), f"{expected} not in {lines}"
+
+
+async def test_line_goes_through_the_serial_adapter_and_back(domain: Domain) -> None:
+    adapter = SerialAdapter("SERIAL001")
+    lines: list[str] = []
+    async with (
+        asyncio.timeout(TIMEOUT_S),
+        VirtualDevices([adapter]) as source,
+        aclosing(facts(domain)) as console,
+    ):
+        [device] = await source.devices()
+        async with bound(source, device, domain, 1):
+            async for fact in console:
+                if isinstance(fact, KernelLine):
+                    lines.append(fact.text)
+                elif isinstance(fact, Echoed):
+                    assert (fact.port, fact.right) == ("ttyACM0", True)
+                    break
+
+    assert [line for line in lines if TROUBLE.search(line)] == []
+    assert any("ttyACM0: USB ACM device" in line for line in lines)
+    assert adapter.line_coding.data_bits == 8
+
+
+async def test_smartcard_reader_enumerates_without_trouble(domain: Domain) -> None:
+    lines: list[str] = []
+    async with (
+        asyncio.timeout(TIMEOUT_S),
+        VirtualDevices([SmartcardReader("CARD001")]) as source,
+        aclosing(facts(domain)) as console,
+    ):
+        [device] = await source.devices()
+        async with bound(source, device, domain, 1):
+            async for fact in console:
+                if isinstance(fact, KernelLine):
+                    lines.append(fact.text)
+                    if "SerialNumber: CARD001" in fact.text:
+                        break
+
+    assert [line for line in lines if TROUBLE.search(line)] == []
+    assert any("idVendor=0e0f, idProduct=0004" in line for line in lines)
 
 
 async def test_keys_reach_the_kernel(domain: Domain) -> None:

@@ -109,6 +109,21 @@ class ReadError:
 
 
 @dataclass(frozen=True, slots=True)
+class Echoed:
+    """A serial adapter was plugged in, and a line sent through it.
+
+    Attributes:
+        port: Name of its terminal.
+        right: Whether the line came back as it was.
+        t: When.
+    """
+
+    port: str
+    right: bool
+    t: float
+
+
+@dataclass(frozen=True, slots=True)
 class Disconnect:
     """The guest's kernel saw a USB device go.
 
@@ -129,7 +144,7 @@ class KernelLine:
     text: str
 
 
-Fact = Ready | DiskSeen | PassDone | Gap | ReadError | Disconnect | KernelLine
+Fact = Ready | DiskSeen | PassDone | Gap | ReadError | Echoed | Disconnect | KernelLine
 
 _MAX_LINE_BYTES: Final = 4096
 """Longer lines are cut; what the guest says is far shorter."""
@@ -176,6 +191,8 @@ class ConsoleReader:
             case {"event": "ready", "kernel": str(kernel), "t": float(t)}:
                 self._seen.clear()
                 return Ready(kernel, t)
+            case {"event": "echo", "port": str(port), "right": bool(right), "t": float(t)}:
+                return Echoed(port, right, t)
             case {"serial": str(serial), "seq": int(seq)} if (serial, seq) not in self._seen:
                 fact = _disk_fact(serial, message)
                 if fact is not None:

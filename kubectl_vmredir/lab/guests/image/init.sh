@@ -1,5 +1,6 @@
 #!/bin/busybox sh
-# The guest: reads every USB disk again and again, and says on the console what it saw.
+# The guest: reads every USB disk again and again, sends a line through every USB serial adapter,
+# and says on the console what it saw.
 #
 # One line per fact, "@" and JSON; kubectl_vmredir/lab/guests/report.py reads them. Times ("t",
 # "started", "ended") are seconds of uptime, with the resolution of /proc/uptime: 10 ms.
@@ -177,6 +178,25 @@ plugged() {
     fi
 }
 
+# -- serial adapters --------------------------------------------------------------------------
+
+# Sends a line through a serial adapter that was plugged in, and says whether it came back.
+ask_for_echo() {
+    local sent="line to $1" got= right=false
+    {
+        # Else the terminal would echo as well, and the line go round for ever.
+        stty raw -echo <&6
+        echo "$sent" >&6
+        read -r -t 10 got <&6
+    } 6<>"/dev/$1"
+    [ "$got" = "$sent" ] && right=true
+    clock
+    seconds $now
+    echo "@{\"event\":\"echo\",\"port\":\"$1\",\"right\":$right,\"t\":$text}"
+}
+
+# -- all of them ------------------------------------------------------------------------------
+
 clock
 seconds $now
 read -r _ _ kernel _ </proc/version
@@ -184,15 +204,20 @@ echo "@{\"event\":\"ready\",\"kernel\":\"$kernel\",\"t\":$text}"
 
 seen=" "
 while :; do
-    for disk in /sys/block/sd*; do
-        name=${disk##*/}
+    for entry in /sys/block/sd* /sys/class/tty/ttyACM*; do
+        name=${entry##*/}
         case $seen in
-            *" $name "*) ;;
-            *) [ -b "/dev/$name" ] && plugged "$name" && seen="$seen$name " ;;
+            *" $name "*) continue ;;
         esac
+        if [ -b "/dev/$name" ]; then
+            plugged "$name" && seen="$seen$name "
+        elif [ -c "/dev/$name" ]; then
+            ask_for_echo "$name" &
+            seen="$seen$name "
+        fi
     done
     for name in $seen; do
-        [ -e "/sys/block/$name" ] || seen=${seen% $name *}" "${seen#* $name }
+        [ -e "/dev/$name" ] || seen=${seen% $name *}" "${seen#* $name }
     done
     pause 0.01
 done

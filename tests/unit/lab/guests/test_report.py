@@ -9,6 +9,7 @@ from kubectl_vmredir.lab.guests.report import (
     ConsoleReader,
     Disconnect,
     DiskSeen,
+    Echoed,
     Gap,
     KernelLine,
     PassDone,
@@ -23,6 +24,7 @@ CONSOLE = (
     b'@{"seq":1,"serial":"SN0001","event":"disk","name":"sda","bytes":4194304,"t":5.01}\r\n'
     b"[    7.569110] usb 1-1: USB disconnect, device number 2\r\n"
     b'@{"seq":2,"serial":"SN0001","event":"error","n":3,"offset":1114112,"t":7.67}\r\n'
+    b'@{"event":"echo","port":"ttyACM0","right":true,"t":8.12}\r\n'
     b'@{"seq":3,"serial":"SN0001","event":"gap","ms":890,"t":8.40}\r\n'
     b'@{"seq":1,"serial":"SN0001","event":"disk","name":"sda","bytes":4194304,"t":5.01}\r\n'
     b'@{"seq":4,"serial":"SN0001","event":"pass","n":4,"bytes":4194304,"sha256":"ee9c",'
@@ -34,6 +36,7 @@ FACTS = [
     DiskSeen("SN0001", "sda", 4194304, 5.01),
     Disconnect(7.56911, "1-1"),
     ReadError("SN0001", 3, 1114112, 7.67),
+    Echoed("ttyACM0", True, 8.12),
     Gap("SN0001", 890, 8.40),
     PassDone("SN0001", 4, 4194304, "ee9c", 8.31, 9.57, 0, 30),
 ]
