@@ -39,10 +39,8 @@ What it does, in the words of the protocol:
 
 Bounds, and what happens at them: what is kept of an unfinished packet is bounded by the
 tracker (1 MiB and a header from the guest, 8 KiB from the usb-host), open requests and bytes
-in flight by the ledger; past them the session is restarted. Nothing else is queued here:
-while the link is not writable the usb-host is not read (:class:`ReadHost`), while the
-usb-host is not writable the link is not (:class:`ReadGuest`). Without a link, or on one where
-nothing passes, the usb-host is always read, and what it says is dropped.
+in flight by the ledger; past them the session is restarted. Nothing else is queued here: a
+side is not read while the other one takes no more (:mod:`flow`).
 
 A violation is never forwarded. On a link where packets pass, or by the usb-host, it restarts
 the session; a guest that was not given the device yet, or no longer has it, only loses its
@@ -52,7 +50,6 @@ link. After :class:`RestartSession` the machine swallows everything: the owner c
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING
 
 from kubectl_vmredir.continuity.device import Device
@@ -70,17 +67,17 @@ from kubectl_vmredir.continuity.events import (
     HostWritable,
     LinkEnded,
     LinkOpened,
-    ReadGuest,
-    ReadHost,
     RestartSession,
     SendToGuest,
     SendToHost,
     Settled,
 )
 from kubectl_vmredir.continuity.fence import Fence
+from kubectl_vmredir.continuity.flow import Flow
 from kubectl_vmredir.continuity.ledger import STATUS_OF, Ledger
 from kubectl_vmredir.continuity.passage import Passage
 from kubectl_vmredir.continuity.refusal import refuse
+from kubectl_vmredir.continuity.state import State
 from kubectl_vmredir.errors import LocalProtocolError, RemoteProtocolError
 from kubectl_vmredir.model import Exact
 from kubectl_vmredir.protocol.constants import INPUT, NO_CAPS, Cap, PacketType
@@ -95,27 +92,6 @@ if TYPE_CHECKING:
     from kubectl_vmredir.continuity.events import Effect, Event
     from kubectl_vmredir.protocol.packets import Packet
     from kubectl_vmredir.protocol.spans import Span
-
-
-class State(enum.Enum):
-    """Where the VM side stands; see the module docstring."""
-
-    HOLDING = enum.auto()
-    """No link."""
-    GREETING = enum.auto()
-    """A fresh link; the hellos have not been exchanged."""
-    SETTLING = enum.auto()
-    """The guest is greeted, and waits for the leftovers of the former one to go."""
-    LIVE = enum.auto()
-    """Packets pass."""
-    LOST = enum.auto()
-    """The device is gone, and the guest does not know yet."""
-    DETACHED = enum.auto()
-    """The device was taken from the guest, or is just being taken, or was rejected."""
-    CUT = enum.auto()
-    """:class:`CloseLink` was asked for."""
-    BROKEN = enum.auto()
-    """:class:`RestartSession` was asked for."""
 
 
 # Looked up for every chunk or packet: members of an enum are slow to get at.
@@ -157,6 +133,7 @@ class ContinuityMachine:
         self._ledger = Ledger()
         self._device = Device()
         self._fence = Fence(self._ledger, self._device)
+        self._flow = Flow()
         self._effects: list[Effect] = []
 
         self._host = HostGuard()
@@ -164,16 +141,12 @@ class ContinuityMachine:
         self._from_host = Passage()
         self._host_end = 0  # where the last packet ends that became known; maybe not come yet
         self._host_ended = False
-        self._host_writable = True
-        self._reads_host = True
 
         self._guest = GuestGuard(self._host, None)
         self._guest_hello: Hello | None = None
         self._guest_caps: Cap | None = None  # of the first guest: the usb-host knows no other
         self._from_guest = Passage()
         self._unfinished: Span | None = None  # the guest's last packet, if its rest is to come
-        self._guest_writable = True
-        self._reads_guest = True
         self._sent = 0
 
         self._attached = False
@@ -233,11 +206,11 @@ class ContinuityMachine:
             case HostEnded() if not self._host_ended:
                 self._end_host()
             case GuestWritable(writable=writable) if linked:
-                self._guest_writable = writable
-                self._flow()
+                self._flow.guest_writable = writable
+                self._effects += self._flow.update(self._state)
             case HostWritable(writable=writable):
-                self._host_writable = writable
-                self._flow()
+                self._flow.host_writable = writable
+                self._effects += self._flow.update(self._state)
             case DetachRequested():
                 self._detach()
             case _:
@@ -263,7 +236,7 @@ class ContinuityMachine:
         if self._detaching:
             self._detached()
         if self._state is not _BROKEN:
-            self._guest_writable = self._reads_guest = True  # as the next link starts
+            self._flow.forget_link()
             self._enter(State.HOLDING)
 
     def _end_host(self) -> None:
@@ -323,24 +296,7 @@ class ContinuityMachine:
 
     def _enter(self, state: State) -> None:
         self._state = state
-        self._flow()
-
-    def _flow(self) -> None:
-        """Say which side is to be read now, if that has changed."""
-        reads_host = self._guest_writable or self._state is not _LIVE
-        if reads_host is not self._reads_host:
-            self._reads_host = reads_host
-            self._effects.append(ReadHost(reads_host))
-        match self._state:
-            case State.LIVE:
-                reads_guest = self._host_writable
-            case State.LOST:
-                reads_guest = self._guest_writable  # it is we who answer
-            case _:
-                reads_guest = True
-        if reads_guest is not self._reads_guest:
-            self._reads_guest = reads_guest
-            self._effects.append(ReadGuest(reads_guest))
+        self._effects += self._flow.update(state)
 
     # -- between two guests -----------------------------------------------------------------
 

@@ -37,7 +37,7 @@ from kubectl_vmredir.continuity.events import (
     SendToHost,
     Settled,
 )
-from kubectl_vmredir.continuity.machine import ContinuityMachine, State
+from kubectl_vmredir.continuity.state import State
 from kubectl_vmredir.errors import LocalProtocolError, VmRedirError
 from kubectl_vmredir.service.bell import Bell
 from kubectl_vmredir.service.gate import Act, Wait
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kubectl_vmredir.continuity.events import Effect, Event
+    from kubectl_vmredir.continuity.machine import ContinuityMachine
     from kubectl_vmredir.model import Boundary, LocalDevice, RedirectionId
     from kubectl_vmredir.service.bulkhead import Finisher
     from kubectl_vmredir.service.gate import Gate

@@ -12,7 +12,8 @@ from kubectl_vmredir.continuity.events import (
     LinkEnded,
     LinkOpened,
 )
-from kubectl_vmredir.continuity.machine import ContinuityMachine, State
+from kubectl_vmredir.continuity.machine import ContinuityMachine
+from kubectl_vmredir.continuity.state import State
 from kubectl_vmredir.model import Unknown
 from kubectl_vmredir.protocol.constants import ALL_CAPS, Cap, Status, endpoint_index
 from kubectl_vmredir.protocol.control import (

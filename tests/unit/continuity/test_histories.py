@@ -34,7 +34,8 @@ from kubectl_vmredir.continuity.events import (
     SendToHost,
     Settled,
 )
-from kubectl_vmredir.continuity.machine import ContinuityMachine, State
+from kubectl_vmredir.continuity.machine import ContinuityMachine
+from kubectl_vmredir.continuity.state import State
 from kubectl_vmredir.model import Unknown
 from kubectl_vmredir.protocol.constants import ALL_CAPS, NO_CAPS, Cap, PacketType, Side, Status
 from kubectl_vmredir.protocol.spans import SpanTracker

@@ -20,7 +20,7 @@ from kubectl_vmredir.continuity.events import (
     SendToHost,
     Settled,
 )
-from kubectl_vmredir.continuity.machine import State
+from kubectl_vmredir.continuity.state import State
 from kubectl_vmredir.model import Unknown
 from kubectl_vmredir.protocol.constants import ALL_CAPS, Cap
 from kubectl_vmredir.protocol.control import (

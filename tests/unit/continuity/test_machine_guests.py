@@ -16,7 +16,7 @@ from kubectl_vmredir.continuity.events import (
     SendToHost,
     Settled,
 )
-from kubectl_vmredir.continuity.machine import State
+from kubectl_vmredir.continuity.state import State
 from kubectl_vmredir.model import Exact, Unknown
 from kubectl_vmredir.protocol.constants import ALL_CAPS, Cap, Status
 from kubectl_vmredir.protocol.control import (

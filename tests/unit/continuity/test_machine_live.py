@@ -22,7 +22,7 @@ from kubectl_vmredir.continuity.events import (
     SendToHost,
 )
 from kubectl_vmredir.continuity.ledger import MAX_OPEN
-from kubectl_vmredir.continuity.machine import State
+from kubectl_vmredir.continuity.state import State
 from kubectl_vmredir.errors import LocalProtocolError
 from kubectl_vmredir.model import Exact, Unknown
 from kubectl_vmredir.protocol.constants import Status
