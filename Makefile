@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 CODE   := kubectl_vmredir tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint unit bench guest packages upgrade clean
+.PHONY: help demo test check format lint unit fuzz bench guest packages upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ unit: $(VENV)/ready
 format: $(VENV)/ready ## Format the code and put the imports in order
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
+
+fuzz: $(VENV)/ready ## A million packets of a hostile VM against a usb-host (PACKETS=n, SEED=n)
+	VMREDIR_FUZZ_PACKETS=$(or $(PACKETS),1000000) VMREDIR_FUZZ_SEED=$(or $(SEED),1) $(BIN)/python -m tests.tiers --only native -- -s -k hostile_vm
 
 bench: $(VENV)/ready ## Benchmarks, as ratios against a peer in the same run
 	$(BIN)/python -m benchmarks

@@ -181,7 +181,7 @@ class EmulatedDevice:
         self.configuration = 1
         self._changed = threading.Condition(threading.RLock())
         self._gone = False
-        self._loop: deque[bytes] = deque()
+        self._loop: deque[bytes] = deque(maxlen=64)
         self._pending: dict[int, _Urb] = {}
         self._done: deque[_Urb] = deque()
         self._master, self._slave = pty.openpty()
