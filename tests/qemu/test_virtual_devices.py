@@ -4,9 +4,8 @@ import asyncio
 import hashlib
 import os
 import re
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,8 @@ from kubectl_vmredir.lab.guests.domain import Domain, DomainSpec
 from kubectl_vmredir.lab.guests.image.build import build, default_folder
 from kubectl_vmredir.lab.guests.qemu import QemuHypervisor
 from kubectl_vmredir.lab.guests.report import ConsoleReader, Echoed, Fact, KernelLine, PassDone
-from kubectl_vmredir.model import LocalDevice, VmiRef, VmiUid
+from kubectl_vmredir.model import VmiRef, VmiUid
+from tests.support.slots import plugged_into
 
 pytestmark = pytest.mark.qemu
 
@@ -38,34 +38,6 @@ async def domain(tmp_path: Path) -> AsyncIterator[Domain]:
     image = await asyncio.to_thread(build, default_folder())
     async with QemuHypervisor(image) as hypervisor:
         yield await hypervisor.boot(DomainSpec(VmiRef("demo", "fedora"), VmiUid("1"), tmp_path))
-
-
-@asynccontextmanager
-async def bound(
-    source: VirtualDevices, device: LocalDevice, domain: Domain, slot: int
-) -> AsyncIterator[None]:
-    """Claim a device and copy bytes between its usb-host and a slot of the VM."""
-    loop = asyncio.get_running_loop()
-    usb_host = await source.claim(device)
-    with usb_host.data, usb_host.control, socket.socket(socket.AF_UNIX) as vm:
-        vm.setblocking(False)
-        with sockets.short_path(domain.spec.run_folder, sockets.SLOTS[slot]) as path:
-            await loop.sock_connect(vm, path)
-
-        async def copy(reader: socket.socket, writer: socket.socket) -> None:
-            while data := await loop.sock_recv(reader, 1 << 18):
-                await loop.sock_sendall(writer, data)
-
-        async with asyncio.TaskGroup() as group:
-            copies = [
-                group.create_task(copy(usb_host.data, vm), name="to-vm"),
-                group.create_task(copy(vm, usb_host.data), name="from-vm"),
-            ]
-            try:
-                yield
-            finally:
-                for task in copies:
-                    task.cancel()
 
 
 async def facts(domain: Domain) -> AsyncGenerator[Fact, None]:
@@ -93,7 +65,7 @@ async def test_sticks_enumerate_without_trouble_and_are_read_right(domain: Domai
         aclosing(facts(domain)) as console,
     ):
         first, second = await source.devices()
-        async with bound(source, first, domain, 0), bound(source, second, domain, 1):
+        async with plugged_into(domain, 0, source, first), plugged_into(domain, 1, source, second):
             async for fact in console:
                 if isinstance(fact, KernelLine):
                     lines.append(fact.text)
@@ -127,7 +99,7 @@ async def test_line_goes_through_the_serial_adapter_and_back(domain: Domain) -> 
         aclosing(facts(domain)) as console,
     ):
         [device] = await source.devices()
-        async with bound(source, device, domain, 1):
+        async with plugged_into(domain, 1, source, device):
             async for fact in console:
                 if isinstance(fact, KernelLine):
                     lines.append(fact.text)
@@ -148,7 +120,7 @@ async def test_smartcard_reader_enumerates_without_trouble(domain: Domain) -> No
         aclosing(facts(domain)) as console,
     ):
         [device] = await source.devices()
-        async with bound(source, device, domain, 1):
+        async with plugged_into(domain, 1, source, device):
             async for fact in console:
                 if isinstance(fact, KernelLine):
                     lines.append(fact.text)
@@ -168,7 +140,7 @@ async def test_keys_reach_the_kernel(domain: Domain) -> None:
         aclosing(facts(domain)) as console,
     ):
         [device] = await source.devices()
-        async with bound(source, device, domain, 2):
+        async with plugged_into(domain, 2, source, device):
             async for fact in console:
                 if not isinstance(fact, KernelLine):
                     continue
