@@ -153,6 +153,9 @@ def kept_on(tree: Tree, device: Path, mounts: Sequence[Mount], swaps: Iterable[S
         device: Folder of the USB device in sysfs, without symbolic links.
         mounts: All that is mounted, as far as it can be seen.
         swaps: All active swap areas.
+
+    Raises:
+        OSError: If the block devices of this machine cannot be listed.
     """
     pile = _Pile(tree, device, mounts)
     return Kept(
@@ -171,7 +174,7 @@ class _Pile:
     def __init__(self, tree: Tree, device: Path, mounts: Sequence[Mount]) -> None:
         self._tree = tree
         self._mounts = mounts
-        self._all = {name: tree.real(f"{_BLOCKS}/{name}") for name in tree.names(_BLOCKS)}
+        self._all = {name: tree.real(f"{_BLOCKS}/{name}") for name in tree.listing(_BLOCKS)}
         self._btrfs = [
             tree.names(f"sys/fs/btrfs/{uuid}/devices") for uuid in tree.names("sys/fs/btrfs")
         ]

@@ -36,10 +36,18 @@ class Tree:
         except OSError:
             return ""
 
+    def listing(self, path: str) -> list[str]:
+        """Return what is in a folder, in order of name.
+
+        Raises:
+            OSError: If it cannot be read.
+        """
+        return sorted(os.listdir(self.root / path))
+
     def names(self, path: str) -> list[str]:
         """Return what is in a folder, in order of name; nothing if it cannot be read."""
         try:
-            return sorted(os.listdir(self.root / path))
+            return self.listing(path)
         except OSError:
             return []
 

@@ -29,7 +29,7 @@ from kubectl_vmredir.usb.doctor import (
 from kubectl_vmredir.usb.journal import Journal
 from tests.support.machine_tree import MachineTree, local_device
 
-KEY = local_device(3)
+KEY = replace(local_device(3), word="keyboard")
 SEAT_RULES = "usr/lib/udev/rules.d/73-seat-late.rules"
 SESSION = "UID={uid}\nUSER=ann\nACTIVE={active}\nSTATE=active\nREMOTE=0\n{seat}TYPE=wayland\n"
 
@@ -256,6 +256,25 @@ def test_device_that_nobody_uses_is_not_spoken_of(machine: MachineTree, journal:
     machine.usb()
 
     assert check_holders(KEY, journal, root=machine.root) == []
+
+
+def test_program_that_has_claimed_a_device_is_told_with_what_frees_it(
+    machine: MachineTree, journal: Journal
+) -> None:
+    folder = machine.usb()
+    machine.link(f"{folder}/1-4:1.0/driver", "sys/bus/usb/drivers/usbfs")
+    machine.write("proc/77/comm", "pcscd\n")
+    (machine.root / "proc/77/fd").mkdir()
+    (machine.root / "proc/77/fd/9").symlink_to("/dev/bus/usb/001/004")
+
+    assert check_holders(KEY, journal, root=machine.root) == [
+        Check(
+            "holder",
+            Outcome.WARNING,
+            "keyboard 1234:5678:S1: pcscd (process 77) has claimed it",
+            "sudo systemctl stop pcscd.socket pcscd",
+        )
+    ]
 
 
 def test_claim_that_was_left_behind_is_told_with_what_gives_it_back(journal: Journal) -> None:

@@ -195,6 +195,15 @@ def test_storage_is_never_taken_where_the_swaps_cannot_be_read(machine: MachineT
     assert found(machine, folder, STORAGE)[0].danger is Danger.NEVER
 
 
+def test_storage_is_never_taken_where_the_block_devices_cannot_be_listed(
+    machine: MachineTree,
+) -> None:
+    folder = machine.stick()
+    (machine.root / "sys/class/block").rename(machine.root / "elsewhere")
+
+    assert found(machine, folder, STORAGE)[0].danger is Danger.NEVER
+
+
 def test_kernel_without_swap_has_none(machine: MachineTree) -> None:
     folder = machine.stick()
     (machine.root / "proc/swaps").unlink()
