@@ -58,13 +58,14 @@ BLOCKED_RETRY_S: Final = 120.0
 """How long a redirection that is blocked waits before it looks whether it still would be."""
 
 SETTLING_S: Final = 2.0
-"""As BLOCKED_RETRY_S, the first time that a device cannot be had for this reason. It may be quite
-new: udev gives its node to the user some time after the kernel has announced it."""
+"""As BLOCKED_RETRY_S, the first time that a device cannot be had for this reason; then ever longer.
+It may be quite new, and udev give its node to the user some time after the kernel has announced
+it; or who had it before may be just letting go."""
 
 SHORT_LIVED_S: Final = 10.0
 """A device session that ends sooner has not earned that its device is claimed again at once."""
 
-_CURED_ELSEWHERE: Final = (Forbidden, KubeconfigError, LoginRequired, UsbError)
+_CURED_ELSEWHERE: Final = (Forbidden, KubeconfigError, LoginRequired)
 """Nobody tells us when a person has acted; and a credential plugin fails without a network, too."""
 
 ROUND_TRIP_TO: Final = "virt-handler"
@@ -157,6 +158,7 @@ class Redirection:
         self._try_again = False
         self._devices_changed = False
         self._blocked_by = ""
+        self._look_after_s = SETTLING_S
         self._tried_out = False
         self._told: set[str] = set()
         self._moved_before = _Moved()
@@ -364,11 +366,11 @@ class Redirection:
         self.story.enter(RedirectionState.BLOCKED, str(error), trouble=Trouble.of(error))
         restorations = self._around.watcher.restorations(self.wish.vmi)
         loop = asyncio.get_running_loop()
-        retry_s = BLOCKED_RETRY_S
-        if isinstance(error, UsbError) and str(error) != self._blocked_by:
-            retry_s = SETTLING_S
-        self._blocked_by = str(error)
-        retry_at = loop.time() + retry_s if isinstance(error, _CURED_ELSEWHERE) else None
+        retry_at = None
+        if isinstance(error, UsbError):
+            retry_at = loop.time() + self._patience_with(error)
+        elif isinstance(error, _CURED_ELSEWHERE):
+            retry_at = loop.time() + BLOCKED_RETRY_S
         while not self._try_again and (retry_at is None or loop.time() < retry_at):
             match error:
                 case IdentityChanged():
@@ -384,6 +386,13 @@ class Redirection:
             await self.bell.wait(retry_at)
         self._try_again = False
         self._keeper.start_afresh()
+
+    def _patience_with(self, error: UsbError) -> float:
+        """Return how long to wait before the device is looked at again, in seconds."""
+        again = str(error) == self._blocked_by
+        self._look_after_s = min(2 * self._look_after_s, BLOCKED_RETRY_S) if again else SETTLING_S
+        self._blocked_by = str(error)
+        return self._look_after_s
 
     def _stranger(self) -> IdentityChanged | None:
         current = self._around.identity.current
