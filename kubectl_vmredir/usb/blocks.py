@@ -169,7 +169,11 @@ def kept_on(tree: Tree, device: Path, mounts: Sequence[Mount], swaps: Iterable[S
 
 
 class _Pile:
-    """Block devices of a USB device, and all that is stacked on them."""
+    """Block devices of a USB device, and all that is stacked on them.
+
+    Attributes:
+        carried: What is mounted of it, with the block device.
+    """
 
     def __init__(self, tree: Tree, device: Path, mounts: Sequence[Mount]) -> None:
         self._tree = tree
@@ -179,14 +183,12 @@ class _Pile:
             tree.names(f"sys/fs/btrfs/{uuid}/devices") for uuid in tree.names("sys/fs/btrfs")
         ]
         self._blocks: set[str] = set()
+        self.carried: list[tuple[str, Mount]] = []
         new = {name for name, path in self._all.items() if device in path.parents}
         while new:
             self._blocks |= new
             self.carried = self._find_carried()
             new = self._next() - self._blocks
-
-    carried: list[tuple[str, Mount]] = []  # noqa: RUF012 - replaced, never changed
-    """What is mounted of it, with the block device."""
 
     @property
     def maybe_root(self) -> bool:
@@ -268,7 +270,7 @@ class _Pile:
         """Return the kernel name of the block device whose node this is."""
         if not node.startswith("/dev/"):
             return None
-        name = self._tree.real(node.removeprefix("/")).name.replace("/", "!")
+        name = self._tree.real(node.removeprefix("/")).name
         if name in self._all:
             return name
         mapper = node.removeprefix("/dev/mapper/")
