@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.errors import (
     ClusterError,
-    DeviceAmbiguous,
-    DeviceNotFound,
     ExitCode,
     Forbidden,
     IdentityChanged,
@@ -26,18 +24,18 @@ from kubectl_vmredir.errors import (
 )
 from kubectl_vmredir.model import RedirectionState
 from kubectl_vmredir.service.bell import Bell
+from kubectl_vmredir.service.claiming import DeviceClaimer
 from kubectl_vmredir.service.gate import Act, Wait
 from kubectl_vmredir.service.identity import same_user
-from kubectl_vmredir.service.interface import TRIAL_S, Numbers, Trouble
+from kubectl_vmredir.service.interface import Numbers, Trouble
 from kubectl_vmredir.service.linking import LinkKeeper
-from kubectl_vmredir.service.safety import check_safe, notes, on_trial
 from kubectl_vmredir.service.story import Story, first_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kubectl_vmredir.backoff import BackoffFactory
-    from kubectl_vmredir.model import Identity, LocalDevice, RedirectionId, VmiRef
+    from kubectl_vmredir.model import Identity, RedirectionId, VmiRef
     from kubectl_vmredir.service.identity import IdentityCheck
     from kubectl_vmredir.service.interface import Change
     from kubectl_vmredir.service.ports import Cluster, DeviceSource, Dialer
@@ -61,9 +59,6 @@ SETTLING_S: Final = 2.0
 """As BLOCKED_RETRY_S, the first time that a device cannot be had for this reason; then ever longer.
 It may be quite new, and udev give its node to the user some time after the kernel has announced
 it; or who had it before may be just letting go."""
-
-SHORT_LIVED_S: Final = 10.0
-"""A device session that ends sooner has not earned that its device is claimed again at once."""
 
 _CURED_ELSEWHERE: Final = (Forbidden, KubeconfigError, LoginRequired)
 """Nobody tells us when a person has acted; and a credential plugin fails without a network, too."""
@@ -148,19 +143,12 @@ class Redirection:
             around.wall_clock,
         )
         self._bound_by = bound_by
-        self._consent = consent
         self._around = around
+        self._claimer = DeviceClaimer(wish, consent, around, self.story, self.bell)
         self._keeper = LinkKeeper(wish, around, self.story, self._stranger)
-        self._claiming: LocalDevice | None = None
-        self._claimed_at = 0.0
-        self._claim_not_before = 0.0
-        self._claim_delays = around.backoff()
         self._try_again = False
-        self._devices_changed = False
         self._blocked_by = ""
         self._look_after_s = SETTLING_S
-        self._tried_out = False
-        self._told: set[str] = set()
         self._moved_before = _Moved()
 
     def numbers(self) -> Numbers:
@@ -182,20 +170,17 @@ class Redirection:
     def retry(self, bound_by: Identity, consent: Consent) -> None:
         """Leave ``blocked``: the user has acted, and binds again."""
         self._bound_by = bound_by
-        self._consent = consent
-        self._claim_not_before = 0.0
+        self._claimer.start_afresh(consent)
         self._try_again = True
         self.bell.ring()
 
     def confirm(self) -> None:
         """Keep the only keyboard or pointer in the VM, from now on."""
-        self._tried_out = True
-        if self.story.try_out(None):
-            self.story.note("confirmed: the device stays in the VM")
+        self._claimer.confirm()
 
     def devices_changed(self) -> None:
         """Look again: devices were plugged in or unplugged."""
-        self._devices_changed = True
+        self._claimer.devices_changed = True
         self.bell.ring()
 
     def probe(self) -> None:
@@ -209,13 +194,14 @@ class Redirection:
             try:
                 if self.session is None:
                     await self._bind_allowed()
-                    self.session = await self._claimed()
+                    self.session = await self._claimer.claimed()
+                    self._blocked_by = ""
                 self.session.lend(self.bell)
                 over = await self._keeper.keep(self.session)
                 self.story.note(f"the device session ends: {over}")
                 self._keeper.stand_back()
                 await self._let_go()
-                self._pace()
+                self._claimer.pace()
             except VmRedirError as error:
                 await self._blocked(error)
 
@@ -228,8 +214,8 @@ class Redirection:
             act: As what the gate is asked: UNBIND or EXIT.
             why: For people.
         """
-        if self.session is None and self._claiming is not None:
-            self.session = await self._around.sessions.find(self._claiming, self.wish.id)
+        if self.session is None:
+            self.session = await self._claimer.found()
         if (session := self.session) is not None:
             session.lend(self.bell)
             while await session.linked():
@@ -262,95 +248,12 @@ class Redirection:
             self.story.enter(RedirectionState.HOLDING, f"waiting for {wait.reason}")
             await self.bell.wait(wait.until)
 
-    async def _claimed(self) -> DeviceSession:
-        """Return the session of the device, as soon as it is plugged in.
-
-        Raises:
-            UsbError: If a person must act.
-        """
-        loop = asyncio.get_running_loop()
-        while True:
-            self._devices_changed = False  # what changes from now on is worth another look
-            device = await self._plugged_in()
-            if loop.time() < self._claim_not_before:
-                await self.bell.wait(self._claim_not_before)
-                continue
-            try:
-                session = await self._claim(device)
-            except UsbError as error:
-                self._claim_not_before = loop.time() + next(self._claim_delays)
-                # It may have been unplugged since we looked.
-                if not (error.retryable or isinstance(error, DeviceNotFound)):
-                    raise
-                self.story.enter(RedirectionState.WAITING_DEVICE, str(error))
-            else:
-                self._claimed_at = loop.time()
-                self._blocked_by = ""
-                return session
-
-    async def _claim(self, device: LocalDevice) -> DeviceSession:
-        """Claim the device, if it is still as safe as it was at bind.
-
-        Raises:
-            UsbError: If it cannot be had.
-        """
-        sessions = self._around.sessions
-        self._claiming = device
-        if (session := await sessions.find(device, self.wish.id)) is not None:
-            return session
-        use = await sessions.use(device)
-        check_safe(device, use, self._consent)
-        # Tried again and again without a word, what stays blocked fills no story.
-        if blocked := self.story.state is RedirectionState.BLOCKED:
-            logger.info("%s: claiming device %s", self.wish.id, device)
-        else:
-            self.story.enter(RedirectionState.CLAIMING, "claiming the device")
-        session = await sessions.claim(device, self.wish.id)
-        if blocked:
-            self.story.enter(RedirectionState.CLAIMING, "claimed the device")
-        for note in notes(device, use, self.story.handover):
-            if note not in self._told:
-                self._told.add(note)
-                self.story.note(note)
-        if on_trial(use) and not self._tried_out:
-            self._tried_out = True
-            self._begin_trial()
-        return session
-
-    def _begin_trial(self) -> None:
-        ends = self._around.wall_clock() + TRIAL_S
-        self.story.try_out(ends)
-        self.story.note(f"the device comes back in {TRIAL_S:.0f} s unless you confirm")
-        self._around.try_out(self.wish.id)
-
-    def _pace(self) -> None:
-        """Put off the next claim if the session that has just ended was a short one."""
-        now = asyncio.get_running_loop().time()
-        if now >= self._claimed_at + SHORT_LIVED_S:
-            self._claim_delays = self._around.backoff()
-        else:
-            self._claim_not_before = now + next(self._claim_delays)
-            self.story.enter(RedirectionState.HOLDING, "trying again")
-
-    async def _plugged_in(self) -> LocalDevice:
-        while True:
-            plugged_in = await self._around.devices.devices()
-            match [device for device in plugged_in if self.wish.device.matches(device)]:
-                case [device]:
-                    return device
-                case []:
-                    reason = f"device {self.wish.device} is unplugged"
-                    self.story.enter(RedirectionState.WAITING_DEVICE, reason)
-                    await self.bell.wait()
-                case candidates:
-                    raise DeviceAmbiguous(self.wish.device, candidates)
-
     async def _let_go(self) -> None:
         """Give the device back; its link is closed already."""
         if (session := self.session) is not None:
             await self._around.sessions.close(session)
             self._moved_before = self._moved_before.and_by(session)
-            self.session = self._claiming = None
+            self.session = None
 
     # -- what needs a person ----------------------------------------------------------------
 
@@ -378,7 +281,7 @@ class Redirection:
                 case ClusterError():
                     acted = self._around.watcher.restorations(self.wish.vmi) > restorations
                 case UsbError():
-                    acted = self._devices_changed
+                    acted = self._claimer.devices_changed
                 case _:
                     acted = False
             if acted:
