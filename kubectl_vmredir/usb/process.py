@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, Self
 import kubectl_vmredir
 from kubectl_vmredir.errors import UsbError
 from kubectl_vmredir.service.ports import UsbHostSockets
-from kubectl_vmredir.usb.claiming import NotPlugged, Prepared, open_left, prepare
+from kubectl_vmredir.usb.claiming import NotPlugged, open_left, prepare
 from kubectl_vmredir.usb.discovery import ROOT
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class UsbHosts:
         self._call_limit_s = call_limit_s
         self._stack = AsyncExitStack()
         self._group: asyncio.TaskGroup
+        self._starting: set[asyncio.Task[UsbHostSockets | UsbError]] = set()
         self._running: dict[asyncio.Task[None], _Running] = {}
 
     async def __aenter__(self) -> Self:
@@ -96,16 +97,20 @@ class UsbHosts:
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
+    ) -> None:
         for running in self._running.values():
             with contextlib.suppress(ProcessLookupError):
                 running.process.terminate()
-        if self._running:
-            _, left = await asyncio.wait(self._running, timeout=END_TIMEOUT_S)
-            for task in left:
-                logger.warning("%s is not given back yet", self._running[task].device)
-                task.cancel()
-        return await self._stack.__aexit__(exc_type, exc, traceback)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_TIMEOUT_S):
+                while tasks := {*self._starting, *self._running}:
+                    await asyncio.wait(tasks)
+        for running in self._running.values():
+            logger.warning("device %s is not given back yet", running.device)
+        for task in {*self._starting, *self._running}:
+            task.cancel()
+        # The group need not know what ended the body: it would wrap it.
+        await self._stack.__aexit__(None, None, None)
 
     async def start(self, device: LocalDevice) -> UsbHostSockets:
         """Start a usb-host for a device; the caller owns the sockets.
@@ -113,48 +118,47 @@ class UsbHosts:
         Raises:
             UsbError: If it cannot be had; see :func:`kubectl_vmredir.usb.claiming.prepare`.
         """
-        # A thread cannot be cancelled: what it opens after that must be closed all the same.
-        preparing = self._group.create_task(
-            self._prepare(device), name=f"prepare-{device.bus_device}"
-        )
+        # What is half done cannot be cancelled: it goes on to its end, and is then undone.
+        starting = self._group.create_task(self._start(device), name=f"start-{device.bus_device}")
+        self._starting.add(starting)
+        starting.add_done_callback(self._starting.discard)
         try:
-            prepared = await asyncio.shield(preparing)
+            started = await asyncio.shield(starting)
         except asyncio.CancelledError:
-            preparing.add_done_callback(_drop)
+            starting.add_done_callback(_drop)
             raise
-        if isinstance(prepared, UsbError):
-            raise prepared
-        with prepared:
-            return await self._start(device, prepared)
+        if isinstance(started, UsbError):
+            raise started
+        return started
 
-    async def _prepare(self, device: LocalDevice) -> Prepared | UsbError:
+    async def _start(self, device: LocalDevice) -> UsbHostSockets | UsbError:
         # An error is expected, so it is a result: raised, it would end the group.
         try:
-            return await asyncio.to_thread(prepare, device, self._journal, self._root)
+            with (
+                await asyncio.to_thread(prepare, device, self._journal, self._root) as prepared,
+                ExitStack() as undo,
+            ):
+                data, far_data = socket.socketpair()
+                control, far_control = socket.socketpair()
+                for end in (data, far_data, control, far_control):
+                    undo.enter_context(end)
+                    end.setblocking(False)
+                process = await _spawn(
+                    data=far_data.fileno(),
+                    control=far_control.fileno(),
+                    node=prepared.node,
+                    journal=prepared.entry.fileno(),
+                    limit_s=self._call_limit_s,
+                )
+                undo.pop_all()
         except UsbError as error:
             return error
-
-    async def _start(self, device: LocalDevice, prepared: Prepared) -> UsbHostSockets:
-        with ExitStack() as undo:
-            data, far_data = socket.socketpair()
-            control, far_control = socket.socketpair()
-            for end in (data, far_data, control, far_control):
-                undo.enter_context(end)
-                end.setblocking(False)
-            process = await _spawn(
-                data=far_data.fileno(),
-                control=far_control.fileno(),
-                node=prepared.node,
-                journal=prepared.entry.fileno(),
-                limit_s=self._call_limit_s,
-            )
-            running = _Running(device, process, far_data, far_control)
-            task = self._group.create_task(self._watch(running), name=f"usb-host-{process.pid}")
-            self._running[task] = running
-            # Callbacks, because a task that is cancelled before it runs has no `finally`.
-            task.add_done_callback(self._forget)
-            undo.pop_all()
-            return UsbHostSockets(data, control)
+        running = _Running(device, process, far_data, far_control)
+        task = self._group.create_task(self._watch(running), name=f"usb-host-{process.pid}")
+        self._running[task] = running
+        # A callback, because a task that is cancelled before it runs has no `finally`.
+        task.add_done_callback(self._forget)
+        return UsbHostSockets(data, control)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         running = self._running.pop(task)
@@ -266,6 +270,8 @@ def _say_not_rescued(port_path: str, why: str) -> None:
     )
 
 
-def _drop(preparing: asyncio.Task[Prepared | UsbError]) -> None:
-    if not preparing.cancelled() and isinstance(prepared := preparing.result(), Prepared):
-        prepared.close()
+def _drop(starting: asyncio.Task[UsbHostSockets | UsbError]) -> None:
+    """Have a device given back whose claim nobody waits for any more."""
+    if not starting.cancelled() and isinstance(sockets := starting.result(), UsbHostSockets):
+        sockets.data.close()
+        sockets.control.close()

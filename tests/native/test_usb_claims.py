@@ -31,7 +31,7 @@ from kubectl_vmredir.usb.journal import Claim, FormerDriver, Journal, read_boot_
 from kubectl_vmredir.usb.process import UsbHosts
 from kubectl_vmredir.usb.source import UsbDevices
 from tests.support.usb_emulator import USBFS, EmulatedBus, EmulatedDevice, emulated_bus
-from tests.support.usb_hosts import CLAIMED, DRIVERS, TIMEOUT_S, claimed
+from tests.support.usb_hosts import CLAIMED, DRIVERS, TIMEOUT_S, claimed, nobody_holds, saw
 
 pytestmark = pytest.mark.native
 
@@ -138,17 +138,16 @@ def test_a_missing_library_says_what_to_install(missing: str) -> None:
     assert "dnf install" in caught.value.hint
 
 
-async def test_a_claim_that_is_cancelled_keeps_nothing(
+async def test_a_claim_that_is_cancelled_is_undone(
     hosts: UsbHosts, device: EmulatedDevice, journal: Journal
 ) -> None:
     async with asyncio.TaskGroup() as group:
         starting = group.create_task(hosts.start(device.local))
         await asyncio.sleep(0)
         starting.cancel()
-    async with asyncio.timeout(TIMEOUT_S):
-        # The thread that opens things ends some time.
-        while journal.holder(device.local.port_path) is not None:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await saw(device, "closed")
+    await nobody_holds(journal, device)
+    assert device.drivers == DRIVERS
 
     async with claimed(hosts, device):
         assert device.drivers == CLAIMED
@@ -264,6 +263,18 @@ async def test_a_session_that_is_closed_gives_the_device_back(
 
     assert device.drivers == DRIVERS
     assert (await devices.use(device.local)).redirected_by is None
+
+
+async def test_an_error_in_the_body_comes_out_as_it_is(
+    bus: EmulatedBus, device: EmulatedDevice, journal: Journal
+) -> None:
+    with pytest.raises(UsbError, match="of the body"):
+        async with UsbHosts(journal, root=bus.root) as others:
+            sockets = await others.start(device.local)
+            raise UsbError("of the body")
+
+    with sockets.data, sockets.control:
+        assert device.drivers == DRIVERS
 
 
 async def test_a_session_hears_that_another_program_was_faster(

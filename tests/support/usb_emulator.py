@@ -47,6 +47,7 @@ _IOCTL, _READ, _DONE, _PEEK, _POKE = 1, 2, 3, 4, 5
 
 _URB_BYTES = 56
 _CONTROL_URB = 2
+_MOST_KEPT = 64
 _CAPABILITIES = 0x1D  # zero packets, no limit of length, reap after disconnect, scatter-gather
 _HIGH_SPEED = 3
 _CONNECT = 23
@@ -181,7 +182,7 @@ class EmulatedDevice:
         self.configuration = 1
         self._changed = threading.Condition(threading.RLock())
         self._gone = False
-        self._loop: deque[bytes] = deque(maxlen=64)
+        self._loop: deque[bytes] = deque()
         self._pending: dict[int, _Urb] = {}
         self._done: deque[_Urb] = deque()
         self._master, self._slave = pty.openpty()
@@ -425,7 +426,8 @@ class EmulatedDevice:
             elif kind == _CONTROL_URB:
                 self._answer(urb)
             elif endpoint == BULK_OUT:
-                self._loop.append(output)
+                if len(self._loop) < _MOST_KEPT:  # who sends and never reads is not kept in mind
+                    self._loop.append(output)
                 self._finish(urb, 0, actual=len(output))
             self._pump()
             self._changed.notify_all()

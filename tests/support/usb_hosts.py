@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from kubectl_vmredir.usb.journal import Journal
 from kubectl_vmredir.usb.process import UsbHosts
 from tests.support.usb_emulator import EmulatedDevice
 from tests.support.usb_host_sockets import SocketGuest, owned
@@ -41,6 +42,14 @@ async def ended(guest: SocketGuest) -> list[object]:
 async def saw(device: EmulatedDevice, event: str) -> None:
     """Wait until something was done to the device."""
     await asyncio.to_thread(device.wait_for, lambda: event in device.events)
+
+
+async def nobody_holds(journal: Journal, device: EmulatedDevice) -> None:
+    """Wait until no process has the device any more; one that was killed takes a moment to go."""
+    async with asyncio.timeout(TIMEOUT_S):
+        # The kernel tells nobody that a lock is free, so one has to look.
+        while journal.holder(device.local.port_path) is not None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 def cpu_time_ns(pid: int) -> int:
