@@ -43,7 +43,7 @@ def _programs(*names: str) -> str:
 def _native() -> str:
     names = ("usbredirparser", "usbredirhost", "usb-1.0")
     missing = [f"lib{name}" for name in names if find_library(name) is None]
-    return ", ".join(filter(None, (*missing, _programs("umockdev-run", "umockdev-wrapper"))))
+    return ", ".join(filter(None, (*missing, _programs("umockdev-run", "umockdev-wrapper", "cc"))))
 
 
 def _peers() -> str:
@@ -66,7 +66,15 @@ _WORKSTATION_IMAGE = (sys.executable, "-m", "tests.support.workstation.image")
 TIERS = (
     Tier(
         "native",
-        ("libusbredirparser1", "libusbredirhost1", "libusb-1.0-0", "libudev1", "umockdev"),
+        (
+            "libusbredirparser1",
+            "libusbredirhost1",
+            "libusb-1.0-0",
+            "libudev1",
+            "umockdev",
+            "gcc",
+            "libc6-dev",
+        ),
         _native,
     ),
     Tier(
