@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from kubectl_vmredir.lab.devices.function import Function
 from kubectl_vmredir.lab.devices.keyboard import Keyboard
+from kubectl_vmredir.lab.devices.serial_adapter import SerialAdapter
+from kubectl_vmredir.lab.devices.smartcard import SmartcardReader
 from kubectl_vmredir.lab.devices.source import VirtualDevices
 from kubectl_vmredir.lab.devices.stick import Stick
 from tests.support.assault import Assault
@@ -30,8 +34,13 @@ async def test_stick_outlives_whatever_a_vm_sends() -> None:
     assert all(assault.reasons.values()), assault.reasons
 
 
-async def test_keyboard_outlives_whatever_a_vm_sends() -> None:
-    assault = await attack(Keyboard("K1"))
+@pytest.mark.parametrize(
+    "function",
+    [Keyboard("K1"), SerialAdapter("A1"), SmartcardReader("C1")],
+    ids=["keyboard", "serial adapter", "smartcard reader"],
+)
+async def test_other_devices_outlive_whatever_a_vm_sends(function: Function) -> None:
+    assault = await attack(function)
 
     assert assault.right > 0.3 * assault.sent
     assert assault.passed > 0.3 * assault.sent
