@@ -68,10 +68,19 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A service, and the namespace that is meant where none is named."""
+    """A service, and for whom it works.
+
+    Attributes:
+        service: The service.
+        namespace: The namespace that is meant where none is named.
+        context: Name of the kubeconfig's context.
+        user: Name of the user, as far as the kubeconfig knows it.
+    """
 
     service: Service
     namespace: str
+    context: str = ""
+    user: str = ""
 
 
 @asynccontextmanager
@@ -111,7 +120,8 @@ async def open_service(options: Options) -> AsyncGenerator[Connection, None]:
     ):
         cluster = KubevirtCluster(client)
         async with Service(devices, cluster, ApiDialer(client)) as service:
-            yield Connection(service, cluster.default_namespace)
+            user = config.impersonation.user or config.user.name
+            yield Connection(service, cluster.default_namespace, config.context, user)
 
 
 @asynccontextmanager
@@ -192,6 +202,11 @@ def run_usb_host(sockets: tuple[int, int] | None, *, node: int, journal: int, li
         data, control = (socket.socket(fileno=descriptor) for descriptor in sockets)
         with data, control:
             serve(data, control, node, Entry(journal), limit_s=limit_s)
+
+
+def log_file() -> Path:
+    """Return where programs without a place for messages write their log."""
+    return _state_folder() / "vmredir.log"
 
 
 def lab_folder() -> Path:

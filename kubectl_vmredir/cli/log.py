@@ -1,13 +1,22 @@
-"""The log of a command, on stderr."""
+"""The log of a command, on stderr; or in a file, where the screen is taken."""
 
 from __future__ import annotations
 
 import logging
-from typing import Final
+import os
+from logging.handlers import RotatingFileHandler
+from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.cli.output import printable
 
+if TYPE_CHECKING:
+    from io import TextIOWrapper
+    from pathlib import Path
+
 _LEVELS: Final = {0: logging.WARNING, 1: logging.WARNING, 2: logging.INFO, 3: logging.INFO}
+_FILE_BYTES: Final = 1 << 20
+_FORMAT: Final = "%(asctime)s %(levelname).1s %(name)s: %(message)s"
+
 _CHATTY: Final = ("httpx", "httpcore", "asyncio", "picows")
 """Packages whose log is for those who look for bugs in them: from level 6 on."""
 
@@ -35,8 +44,30 @@ def start_logging(verbosity: int) -> None:
         verbosity: 0 tells warnings, 2 changes of state, 4 packets, 6 all.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter("%(asctime)s %(levelname).1s %(name)s: %(message)s"))
+    handler.setFormatter(_Formatter(_FORMAT))
     logging.basicConfig(level=_LEVELS.get(verbosity, logging.DEBUG), handlers=[handler])
     if verbosity < 6:
         for name in _CHATTY:
             logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class _PrivateFile(RotatingFileHandler):
+    """A file that nobody else may read; two of them are kept at most."""
+
+    def _open(self) -> TextIOWrapper:
+        return open(
+            self.baseFilename,
+            "a",
+            encoding="utf-8",
+            errors="backslashreplace",
+            opener=lambda path, flags: os.open(path, flags, 0o600),
+        )
+
+
+def log_to(path: Path) -> None:
+    """Send the log to a file instead: changes of state at least, or what was asked for."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handler = _PrivateFile(path, maxBytes=_FILE_BYTES, backupCount=1)
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    level = min(logging.getLogger().level, logging.INFO)
+    logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -31,7 +31,10 @@ _COMMANDS: Final = {
 """Module in ``commands`` by name of the command."""
 
 
-_HIDDEN: Final = {"usb-host": "usb_host"}
+_SCREEN: Final = "screen"
+"""The command that is meant where none is named."""
+
+_HIDDEN: Final = {"usb-host": "usb_host", _SCREEN: "screen"}
 """The same, of what the program asks of itself."""
 
 
@@ -61,17 +64,29 @@ class LazyGroup(ClusterGroup):
 
 @click.group(
     cls=LazyGroup,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> Any:  # noqa: ANN401 - what the command returns
     """Plug local USB devices into KubeVirt VMs, and keep them plugged while the VM migrates.
 
     \b
+    Open the program:      kubectl vmredir
     List what there is:    kubectl vmredir devices
                            kubectl vmredir slots -A
     Plug a device in:      kubectl vmredir bind 0951:1666 my-vm/flash --foreground
     See it at work:        kubectl vmredir demo --headless
     """  # noqa: D301 - \b is click's
+    if context.invoked_subcommand is not None:
+        return None
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        click.echo(context.get_help(), err=True)
+        return ExitCode.USAGE
+    command = cli.get_command(context, _SCREEN)
+    assert command is not None, "it is one of ours"
+    with command.make_context(_SCREEN, [], parent=context) as inner:
+        return command.invoke(inner)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,1 @@
+"""The terminal user interface. It knows the service interface, and nothing behind it."""

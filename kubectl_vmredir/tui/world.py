@@ -1,0 +1,208 @@
+"""All that the user interface knows, as it was heard last; no I/O, no clock, no widgets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, assert_never
+
+from kubectl_vmredir.model import DeviceSelector
+from kubectl_vmredir.service.interface import (
+    ClosingWaits,
+    NumbersSampled,
+    RedirectionChanged,
+    RedirectionEnded,
+    RedirectionView,
+    Snapshot,
+    StoryAdded,
+    VmiChanged,
+    VmiRemoved,
+    VmisSeen,
+    VmisUncertain,
+)
+from kubectl_vmredir.tui.rates import Rates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from kubectl_vmredir.model import LocalDevice, RedirectionId, VmiRef, VmiView
+    from kubectl_vmredir.service.interface import (
+        Change,
+        ExitRisk,
+        Trouble,
+        VmiNews,
+        VmiSlots,
+    )
+    from kubectl_vmredir.tui.session import Session
+
+STORY_EVENTS: Final = 200
+"""So many events of a redirection are kept here; the service keeps no more either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """Something does not work, and since when.
+
+    Attributes:
+        trouble: What it is.
+        since: Seconds since the epoch.
+    """
+
+    trouble: Trouble
+    since: float
+
+
+def under_way(vmi: VmiView) -> bool:
+    """Return whether a VM is migrating."""
+    migration = vmi.migration
+    return migration is not None and not (
+        migration.completed or migration.failed or migration.end_timestamp
+    )
+
+
+class World:
+    """What is known of devices, VMs and redirections.
+
+    Attributes:
+        session: Whom we work for; None until the cluster's configuration is read.
+        unopened: Why there is no session.
+        scope: Namespace whose VMs are shown; None for all.
+        devices: Local devices; None until they were looked for.
+        devices_bad: Why they cannot be listed.
+        vmis: VMs by name, in order; None until the cluster has answered.
+        vmis_bad: Why what is known of them may be old, or is nothing.
+        redirections: Ours, oldest first.
+        rates: How fast they move bytes.
+        closing: What the end of the service waits for; None if it does not end.
+    """
+
+    def __init__(self) -> None:
+        self.session: Session | None = None
+        self.unopened: Bad | None = None
+        self.scope: str | None = None
+        self.devices: tuple[LocalDevice, ...] | None = None
+        self.devices_bad: Bad | None = None
+        self.vmis: dict[VmiRef, VmiSlots] | None = None
+        self.vmis_bad: Bad | None = None
+        self.redirections: dict[RedirectionId, RedirectionView] = {}
+        self.rates: dict[RedirectionId, Rates] = {}
+        self.closing: tuple[ExitRisk, ...] | None = None
+        self._by_selector: dict[str, LocalDevice] = {}
+
+    # -- what is heard ----------------------------------------------------------------------
+
+    def opened(self, session: Session) -> None:
+        """The session is there."""
+        if self.session is None:
+            self.scope = session.namespace
+        self.session, self.unopened = session, None
+
+    def not_opened(self, trouble: Trouble, now: float) -> None:
+        """There is no session."""
+        self.session = None
+        self.unopened = _bad(self.unopened, trouble, now)
+
+    def look_at(self, scope: str | None) -> None:
+        """The VMs of another namespace are wanted, or those of all."""
+        self.scope, self.vmis, self.vmis_bad = scope, None, None
+
+    def devices_seen(self, devices: Iterable[LocalDevice]) -> bool:
+        """These devices are plugged in; return whether that is news."""
+        before = self.devices, self.devices_bad
+        self.devices, self.devices_bad = tuple(devices), None
+        self._by_selector = {str(DeviceSelector.of(device)): device for device in self.devices}
+        return before != (self.devices, None)
+
+    def devices_unseen(self, trouble: Trouble, now: float) -> bool:
+        """Devices cannot be listed; return whether that is news."""
+        before = self.devices, self.devices_bad
+        self._by_selector = {}
+        self.devices, self.devices_bad = (), _bad(self.devices_bad, trouble, now)
+        return before != (self.devices, self.devices_bad)
+
+    def hear_of_vmis(self, news: VmiNews, now: float) -> None:
+        """Apply what a watcher of VMs has heard."""
+        match news:
+            case VmisSeen(vmis=seen):
+                self.vmis, self.vmis_bad = _in_order(seen), None
+            case VmiChanged(vmi=entry):
+                known = self.vmis or {}
+                is_new = entry.vmi.ref not in known
+                known[entry.vmi.ref] = entry
+                self.vmis = _in_order(known.values()) if is_new else known
+            case VmiRemoved(vmi=removed):
+                (self.vmis or {}).pop(removed, None)
+            case VmisUncertain(cause=cause):
+                self.vmis_lost(cause, now)
+            case _:
+                assert_never(news)
+
+    def vmis_lost(self, trouble: Trouble, now: float) -> None:
+        """There is no news of VMs."""
+        self.vmis_bad = _bad(self.vmis_bad, trouble, now)
+
+    def hear(self, change: Change, now: float) -> None:
+        """Apply what a subscriber has heard."""
+        match change:
+            case Snapshot(redirections=views, closing=closing):
+                self.redirections = {view.status.id: view for view in views}
+                self.closing = closing
+                self.rates = {
+                    found: self.rates[found] for found in self.redirections if found in self.rates
+                }
+            case RedirectionChanged(status=status):
+                known = self.redirections.get(status.id)
+                story = known.story if known is not None else ()
+                self.redirections[status.id] = RedirectionView(status, story)
+            case StoryAdded(id=found, event=event) if found in self.redirections:
+                view = self.redirections[found]
+                story = (*view.story, event)[-STORY_EVENTS:]
+                self.redirections[found] = replace(view, story=story)
+            case NumbersSampled(id=found, numbers=numbers) if found in self.redirections:
+                view = self.redirections[found]
+                status = replace(view.status, numbers=numbers)
+                self.redirections[found] = replace(view, status=status)
+                self.rates.setdefault(found, Rates()).sample(numbers, now)
+            case RedirectionEnded(id=found):
+                self.redirections.pop(found, None)
+                self.rates.pop(found, None)
+            case ClosingWaits(risks=risks):
+                self.closing = risks
+            case StoryAdded() | NumbersSampled():  # of one that has ended
+                pass
+            case _:
+                assert_never(change)
+
+    # -- what follows from it ---------------------------------------------------------------
+
+    def of_device(self, device: LocalDevice) -> RedirectionView | None:
+        """Return the redirection of a device."""
+        selector = str(DeviceSelector.of(device))
+        return next(
+            (view for view in self.redirections.values() if view.status.device == selector), None
+        )
+
+    def device_named(self, selector: str) -> LocalDevice | None:
+        """Return the device of a selector, if it is plugged in."""
+        return self._by_selector.get(selector)
+
+    def in_slot(self, vmi: VmiRef, slot: str) -> RedirectionView | None:
+        """Return the redirection that a slot is for."""
+        return next((view for view in self.of_vmi(vmi) if view.status.slot == slot), None)
+
+    def of_vmi(self, vmi: VmiRef) -> Sequence[RedirectionView]:
+        """Return the redirections into a VM."""
+        return [view for view in self.redirections.values() if view.status.vmi == vmi]
+
+    def migrating(self) -> int:
+        """Return how many of the VMs shown migrate."""
+        return sum(under_way(entry.vmi) for entry in (self.vmis or {}).values())
+
+
+def _in_order(entries: Iterable[VmiSlots]) -> dict[VmiRef, VmiSlots]:
+    by_name = sorted(entries, key=lambda entry: (entry.vmi.ref.namespace, entry.vmi.ref.name))
+    return {entry.vmi.ref: entry for entry in by_name}
+
+
+def _bad(before: Bad | None, trouble: Trouble, now: float) -> Bad:
+    """Return the trouble, with the time at which it began."""
+    return Bad(trouble, before.since if before is not None else now)

@@ -1,0 +1,294 @@
+"""A service that does what a test says, and writes down what it was asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Generic, TypeVar
+
+from kubectl_vmredir.errors import RedirectionNotFound, UsbError, VmRedirError
+from kubectl_vmredir.model import (
+    DeviceSelector,
+    DeviceUse,
+    HandoverKind,
+    LocalDevice,
+    MigrationUid,
+    MigrationView,
+    RedirectionId,
+    RedirectionState,
+    Speed,
+    UsbClass,
+    VendorProduct,
+    VmiRef,
+    VmiUid,
+    VmiView,
+)
+from kubectl_vmredir.service.interface import (
+    BindPlan,
+    BindRequest,
+    Change,
+    RedirectionChanged,
+    RedirectionEnded,
+    RedirectionStatus,
+    RedirectionView,
+    SlotView,
+    Snapshot,
+    StoryAdded,
+    StoryEvent,
+    Trouble,
+    VmiNews,
+    VmiSlots,
+    VmisSeen,
+)
+from kubectl_vmredir.tui.session import Session
+
+Item = TypeVar("Item")
+
+NOON: Final = 1_795_435_200.0
+"""2026-11-23 12:00:00 UTC, in seconds since the epoch."""
+
+STICK: Final = LocalDevice(
+    ids=VendorProduct(0x0951, 0x1666), bus=1, address=4, port_path="1-3", serial="FLASH001",
+    manufacturer="Kingston", product="DataTraveler 3.0", speed=Speed.HIGH,
+    classes=(UsbClass(8, 6, 80),), node="/dev/bus/usb/001/004",
+)  # fmt: skip
+TOKEN: Final = LocalDevice(
+    ids=VendorProduct(0x1050, 0x0407), bus=1, address=5, port_path="1-2.1", serial=None,
+    manufacturer="Yubico", product="YubiKey OTP+FIDO+CCID", speed=Speed.FULL,
+    classes=(UsbClass(3, 1, 1), UsbClass(11, 0, 0)), node="/dev/bus/usb/001/005",
+)  # fmt: skip
+RUDE: Final = LocalDevice(
+    ids=VendorProduct(0x0403, 0x6001), bus=1, address=6, port_path="1-2.4", serial="$(reboot)",
+    manufacturer="", product="[bold red]FTDI[/] \x1b[2J🔌 UART", speed=Speed.FULL,
+    classes=(UsbClass(255, 255, 255),), node="/dev/bus/usb/001/006",
+)  # fmt: skip
+
+FEDORA: Final = VmiRef("demo", "fedora")
+WIN11: Final = VmiRef("demo", "win11")
+PLAIN: Final = VmiRef("demo", "plain")
+
+
+def vmi(
+    ref: VmiRef, *slots: str, node: str = "node-1", phase: str = "Running",
+    migratable: bool | None = True, migration: MigrationView | None = None,
+) -> VmiSlots:  # fmt: skip
+    """Return a VM with slots of these names."""
+    view = VmiView(
+        ref, VmiUid(f"uid-{ref.name}"), phase, node, bool(slots), slots, migratable, migration
+    )
+    return VmiSlots(view, tuple(SlotView(name) for name in slots))
+
+
+VMIS: Final = (
+    vmi(FEDORA, "flash", "token"),
+    vmi(PLAIN, node="node-3"),
+    vmi(WIN11, "smartcard", node="node-2"),
+)
+
+
+def migrating(entry: VmiSlots, *, to: str = "node-2", detected: bool = False) -> VmiSlots:
+    """Return the VM in the middle of a migration."""
+    migration = MigrationView(
+        MigrationUid("m1"),
+        source_node=entry.vmi.node,
+        target_node=to,
+        target_domain_detected=detected,
+    )
+    return VmiSlots(dataclasses.replace(entry.vmi, migration=migration), entry.slots)
+
+
+class _Stream(Generic[Item]):
+    """Hands on what is put into it; an error is raised."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Item | VmRedirError] = asyncio.Queue()
+
+    def put(self, item: Item | VmRedirError) -> None:
+        self._queue.put_nowait(item)
+
+    async def items(self) -> AsyncIterator[Item]:
+        while True:
+            item = await self._queue.get()
+            if isinstance(item, VmRedirError):
+                raise item
+            yield item
+
+
+class ScriptedService:
+    """A ``RedirectionService`` in the hands of a test.
+
+    Attributes:
+        plugged: Devices that are plugged in; an error if they cannot be listed.
+        there: VMs that a new watcher hears of; an error if it hears of none, None for silence.
+        uses: How this machine uses a device, by the device's selector.
+        trouble: What forbids a bind that is planned, unless it is forced.
+        refusal: Raised by the next command.
+        asked: What was asked for, in order.
+        scopes: What VMs were watched, in order.
+    """
+
+    def __init__(self) -> None:
+        self.plugged: Sequence[LocalDevice] | UsbError = (STICK, TOKEN)
+        self.there: Sequence[VmiSlots] | VmRedirError | None = VMIS
+        self.uses: dict[str, DeviceUse] = {}
+        self.trouble: Trouble | None = None
+        self.refusal: VmRedirError | None = None
+        self.asked: list[tuple[str, object]] = []
+        self.scopes: list[str | None] = []
+        self._views: dict[RedirectionId, RedirectionView] = {}
+        self._changes: list[_Stream[Change]] = []
+        self._news: list[_Stream[VmiNews]] = []
+
+    # -- what a test does -------------------------------------------------------------------
+
+    def tell(self, *changes: Change) -> None:
+        """Have all subscribers hear of changes."""
+        for change in changes:
+            match change:
+                case RedirectionChanged(status=status):
+                    known = self._views.get(status.id)
+                    story = known.story if known is not None else ()
+                    self._views[status.id] = RedirectionView(status, story)
+                case StoryAdded(id=found, event=event):
+                    view = self._views[found]
+                    self._views[found] = RedirectionView(view.status, (*view.story, event))
+                case RedirectionEnded(id=found):
+                    del self._views[found]
+                case _:
+                    pass
+            for stream in self._changes:
+                stream.put(change)
+
+    def tell_vmis(self, *news: VmiNews | VmRedirError) -> None:
+        """Have all watchers of VMs hear news, or end with an error."""
+        for item in news:
+            for stream in self._news:
+                stream.put(item)
+
+    def redirect(self, status: RedirectionStatus, *story: StoryEvent) -> None:
+        """Have a redirection from the beginning."""
+        self._views[status.id] = RedirectionView(status, story)
+
+    # -- the service interface --------------------------------------------------------------
+
+    async def devices(self) -> Sequence[LocalDevice]:
+        if isinstance(self.plugged, UsbError):
+            raise self.plugged
+        return self.plugged
+
+    async def device_use(self, device: LocalDevice) -> DeviceUse:
+        return self.uses.get(str(DeviceSelector.of(device)), DeviceUse(("usb-storage",)))
+
+    async def vmis(self, namespace: str | None, selector: str = "") -> Sequence[VmiSlots]:
+        assert not selector
+        assert not isinstance(self.there, VmRedirError)
+        return [entry for entry in self.there or () if namespace in (None, entry.vmi.ref.namespace)]
+
+    @asynccontextmanager
+    async def watch_vmis(
+        self, namespace: str | None, selector: str = ""
+    ) -> AsyncIterator[AsyncIterator[VmiNews]]:
+        self.scopes.append(namespace)
+        if isinstance(self.there, VmRedirError):
+            raise self.there
+        stream: _Stream[VmiNews] = _Stream()
+        self._news.append(stream)
+        if self.there is not None:
+            stream.put(VmisSeen(tuple(await self.vmis(namespace, selector))))
+        try:
+            yield stream.items()
+        finally:
+            self._news.remove(stream)
+
+    async def bind(self, request: BindRequest) -> RedirectionId:
+        self._ask("bind", request)
+        device = await self._meant(request.device)
+        status = redirection(
+            device, request.vmi, request.slot or "flash", RedirectionState.CLAIMING, number=9
+        )
+        self.tell(RedirectionChanged(status))
+        return status.id
+
+    async def plan(self, request: BindRequest) -> BindPlan:
+        if self.refusal is not None:
+            self._ask("plan", request)
+        device = await self._meant(request.device)
+        taken = request.force or request.allow_keyboard
+        return BindPlan(
+            device=device,
+            use=await self.device_use(device),
+            vmi=request.vmi,
+            slot=request.slot or "flash",
+            handover=HandoverKind.COLD,
+            handover_doubt="this version has the api route only",
+            notes=("a disk that the guest writes to loses its cache at a migration",)
+            if device.kind == "storage"
+            else (),
+            trouble=None if taken else self.trouble,
+        )
+
+    async def confirm(self, redirection_id: RedirectionId) -> None:
+        self._ask("confirm", redirection_id)
+
+    async def unbind(self, redirection_id: RedirectionId) -> None:
+        self._ask("unbind", redirection_id)
+        if redirection_id not in self._views:
+            raise RedirectionNotFound(redirection_id)
+        self.tell(RedirectionEnded(redirection_id))
+
+    async def migrate(self, vmi: VmiRef) -> str:
+        self._ask("migrate", vmi)
+        return f"kubevirt-migrate-{vmi.name}"
+
+    async def snapshot(self) -> Snapshot:
+        return Snapshot(tuple(self._views.values()))
+
+    @asynccontextmanager
+    async def subscribe(self, *, numbers: bool = False) -> AsyncIterator[AsyncIterator[Change]]:
+        assert numbers
+        stream: _Stream[Change] = _Stream()
+        self._changes.append(stream)
+        stream.put(await self.snapshot())
+        try:
+            yield stream.items()
+        finally:
+            self._changes.remove(stream)
+
+    def _ask(self, command: str, about: object) -> None:
+        self.asked.append((command, about))
+        if (refusal := self.refusal) is not None:
+            self.refusal = None
+            raise refusal
+
+    async def _meant(self, selector: DeviceSelector) -> LocalDevice:
+        (device,) = [found for found in await self.devices() if selector.matches(found)]
+        return device
+
+
+def redirection(
+    device: LocalDevice = STICK,
+    to: VmiRef = FEDORA,
+    slot: str = "flash",
+    state: RedirectionState = RedirectionState.CONNECTED,
+    *,
+    number: int = 1,
+) -> RedirectionStatus:
+    """Return the status of a redirection."""
+    return RedirectionStatus(
+        id=RedirectionId(f"r{number}"),
+        device=str(DeviceSelector.of(device)),
+        description=device.product,
+        vmi=to,
+        slot=slot,
+        state=state,
+        node="node-1",
+        handover_doubt="this version has the api route only",
+    )
+
+
+@asynccontextmanager
+async def session_of(service: ScriptedService) -> AsyncIterator[Session]:
+    """Open a session with the service."""
+    yield Session(service, "demo", context="lab", user="alice", flags=("--lab",))

@@ -1,0 +1,97 @@
+"""The terminal program on a scripted service, for as long as a test looks at it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from textual.pilot import Pilot
+
+from kubectl_vmredir.tui.app import VmRedirApp
+from kubectl_vmredir.tui.feed import Feed
+from kubectl_vmredir.tui.session import SessionOpener
+from tests.support.scripted_service import NOON, ScriptedService, session_of
+
+WIDE: Final = (140, 40)
+NARROW: Final = (80, 24)
+
+_LIMIT_S: Final = 5.0
+
+
+class Clock:
+    """Goes only when a test moves it."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Tui:
+    """The program, and what a test does with it.
+
+    Attributes:
+        app: The program.
+        pilot: Presses keys.
+        service: What is behind it.
+        clock: That of dialogs.
+    """
+
+    def __init__(
+        self, app: VmRedirApp, pilot: Pilot[None], service: ScriptedService, clock: Clock
+    ) -> None:
+        self.app = app
+        self.pilot = pilot
+        self.service = service
+        self.clock = clock
+
+    async def press(self, *keys: str) -> None:
+        """Press keys, and wait until all has come of them that comes at once."""
+        await self.pilot.press(*keys)
+        await self.pilot.pause()
+
+    async def sees(self, *texts: str) -> str:
+        """Wait until all of the texts are on the screen; return what is."""
+        try:
+            async with asyncio.timeout(_LIMIT_S):
+                while not all(text in self.text for text in texts):
+                    await self.pilot.pause()
+        except TimeoutError as exc:
+            raise AssertionError(f"not all of {texts} are on the screen:\n{self.text}") from exc
+        return self.text
+
+    @property
+    def text(self) -> str:
+        """What is on the screen, without colours."""
+        lines = self.app.screen._compositor.render_strips()
+        return "\n".join(strip.text.rstrip() for strip in lines)
+
+
+@asynccontextmanager
+async def running(
+    service: ScriptedService,
+    *,
+    size: tuple[int, int] = WIDE,
+    opener: SessionOpener | None = None,
+    theme: str = "textual-dark",
+) -> AsyncIterator[Tui]:
+    """Run the program; draw at once what is heard, and try again at once what fails."""
+    feed = Feed(
+        opener or (lambda: session_of(service)),
+        wall_clock=lambda: NOON,
+        backoff=lambda: itertools.repeat(3600.0),
+        devices_every_s=3600.0,
+    )
+    clock = Clock()
+    app = VmRedirApp(feed, clock=clock, wall_clock=lambda: NOON, frame_s=0.0)
+    async with app.run_test(size=size) as pilot, asyncio.TaskGroup() as group:
+        app.theme = theme
+        app.animation_level = "none"
+        hearing = group.create_task(feed.run(), name="feed")
+        await pilot.pause()
+        yield Tui(app, pilot, service, clock)
+        hearing.cancel()
