@@ -228,6 +228,22 @@ def test_setting_an_interface_cancels_its_own_transfers(port: Port) -> None:
     assert port.bulk() == [(reading, Status.CANCELLED, b"")]
 
 
+def test_setting_an_interface_cancels_what_is_on_its_way_to_it() -> None:
+    guest = Guest(SerialAdapter("SERIAL001"), latency_s=0.1)
+    guest.connect()
+    writing = guest.bulk_out(BULK_OUT, b"lost")
+    asking = guest.codec.next_id()
+    guest.send(ControlPacket(INPUT, 0x21, 0xA1, OK, 0, 0, 7), asking)
+
+    guest.send(SetAltSetting(1, 0))
+    assert [each for each in guest.pull() if each[0]] == [
+        (writing, BulkPacket(BULK_OUT, Status.CANCELLED, 0))
+    ]
+
+    guest.clock.advance(0.1)
+    assert [packet_id for packet_id, _ in guest.pull()] == [asking]
+
+
 def test_setting_an_interface_clears_its_own_halts_only(port: Port) -> None:
     for endpoint in (INTERRUPT_IN, BULK_IN):
         assert port.guest.control(0x02, 3, 0, endpoint, 0) == (OK, b"")
