@@ -21,7 +21,7 @@ from kubectl_vmredir.model import DeviceSelector
 from kubectl_vmredir.usb import library
 from kubectl_vmredir.usb.discovery import sysfs_path
 from kubectl_vmredir.usb.holders import USBFS, find_holders
-from kubectl_vmredir.usb.journal import Claim, FormerDriver
+from kubectl_vmredir.usb.journal import Claim, FormerDriver, unwritable
 from kubectl_vmredir.usb.tree import Tree
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ def prepare(device: LocalDevice, journal: Journal, root: Path) -> Prepared:
         claim = _describe(device, folder, journal)
         if USBFS in claim.drivers:
             raise _busy(device, root)
-        entry.write(_with_what_was_left(claim, entry.read()))
+        try:
+            entry.write(_with_what_was_left(claim, entry.read()))
+        except OSError as exc:
+            raise unwritable(journal.folder, exc) from exc
         undo.pop_all()
         return Prepared(node, entry)
 

@@ -36,9 +36,9 @@ SEND_BUFFER_BYTES: Final = 1 << 20
 
 OUTPUT_BYTES: Final = 1 << 20
 """With so much unsent, nothing more is asked of the device."""
-OUTPUT_LIMIT_BYTES: Final = 16 << 20
+OUTPUT_LIMIT_BYTES: Final = 32 << 20
 """A device may send by itself, and libusbredirhost cannot be told to wait: with so much unsent the
-session ends."""
+session ends. It is twice what a VM may have asked for at once (docs/security.md)."""
 
 LAST_WORDS_S: Final = 1.0
 """How long the other side may take to read what is left when the device is lost."""

@@ -110,11 +110,16 @@ class Entry:
             return None
 
     def write(self, claim: Claim) -> None:
-        """Write a claim down, before it is made."""
-        # In place: the lock is on this very file. What a crash can leave is an empty file, while
-        # nothing is claimed yet.
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps(to_json(claim)).encode() + b"\n", 0)
+        """Write a claim down, before it is made.
+
+        Raises:
+            OSError: If there is no room for it.
+        """
+        # In place: the lock is on this very file. What a crash can leave is a file that cannot be
+        # read, while nothing is claimed yet.
+        text = json.dumps(to_json(claim)).encode() + b"\n"
+        os.pwrite(self._descriptor, text, 0)
+        os.ftruncate(self._descriptor, len(text))
 
     def sign(self) -> Claim | None:
         """Put this process down as the one that claims; return the claim."""
@@ -137,13 +142,13 @@ class Entry:
 class Journal:
     """The claims of one user on this machine.
 
-    Args:
+    Attributes:
         folder: Where the files are; made, mode 0700.
         boot_id: Of the kernel that runs; see :func:`read_boot_id`.
     """
 
     def __init__(self, folder: Path, *, boot_id: str) -> None:
-        self._folder = folder
+        self.folder = folder
         self.boot_id = boot_id
 
     def lock(self, port_path: str) -> Entry | None:
@@ -154,7 +159,7 @@ class Journal:
         """
         assert _PORT.fullmatch(port_path), "the kernel names ports"
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             with contextlib.ExitStack() as undo:
                 descriptor = os.open(self._path(port_path), flags, 0o600)
@@ -165,10 +170,7 @@ class Journal:
         except BlockingIOError:
             return None
         except OSError as exc:
-            raise UsbError(
-                f"cannot write down the claim of a device in {self._folder}: {exc.strerror}",
-                hint="Its claim is written down so that it can be given back after a crash.",
-            ) from exc
+            raise unwritable(self.folder, exc) from exc
 
     def holder(self, port_path: str) -> int | None:
         """Return the process of ours that has the device in a port; None if there is none.
@@ -193,7 +195,7 @@ class Journal:
         try:
             return sorted(
                 path.name.removesuffix(_SUFFIX)
-                for path in self._folder.iterdir()
+                for path in self.folder.iterdir()
                 if path.name.endswith(_SUFFIX)
                 and _PORT.fullmatch(path.name.removesuffix(_SUFFIX))
                 and path.stat().st_size
@@ -202,7 +204,15 @@ class Journal:
             return []
 
     def _path(self, port_path: str) -> Path:
-        return self._folder / f"{port_path}{_SUFFIX}"
+        return self.folder / f"{port_path}{_SUFFIX}"
+
+
+def unwritable(folder: Path, why: OSError) -> UsbError:
+    """Return the error for a journal that cannot be used."""
+    return UsbError(
+        f"cannot write down the claim of a device in {folder}: {why.strerror}",
+        hint="Its claim is written down so that it can be given back after a crash.",
+    )
 
 
 def read_boot_id(root: Path) -> str:

@@ -75,7 +75,7 @@ def _put_back(node: int, claim: Claim) -> bool:
     missing = _without_driver(node, claim)
     if not missing:
         return True
-    if len(missing) == len(claim.interfaces):
+    if not any(_has_driver(node, former.interface) for former in claim.interfaces):
         # Nobody has it: as libusbredirhost does, give the drivers a device in a clean state.
         _try(node, USBDEVFS_RESET, 0)
         if claim.configuration not in (0, _configuration(node)):

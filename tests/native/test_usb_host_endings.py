@@ -237,6 +237,19 @@ async def test_a_killed_process_is_said_and_the_drivers_come_back_at_once(
         assert journal.ports() == []
 
 
+async def test_an_interface_that_had_no_driver_gets_none(
+    hosts: UsbHosts, device: EmulatedDevice, journal: Journal
+) -> None:
+    device.bind(1, "")
+    async with claimed(hosts, device) as guest:
+        os.kill(usb_host_pid(journal, device), signal.SIGKILL)
+        await ended(guest)
+
+    rescue = device.events[device.events.index("closed") + 1 :]
+    assert rescue[:2] == ["reset", "attach fake-storage"]
+    assert device.drivers == {0: "fake-storage", 1: ""}
+
+
 async def test_a_call_that_hangs_ends_the_process_and_is_said(
     bus: EmulatedBus, device: EmulatedDevice, journal: Journal
 ) -> None:

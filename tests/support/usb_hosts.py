@@ -23,9 +23,9 @@ CLAIMED = {0: "usbfs", 1: "usbfs"}
 @asynccontextmanager
 async def claimed(hosts: UsbHosts, device: EmulatedDevice) -> AsyncIterator[SocketGuest]:
     """Give a guest that has the device plugged in; drops its sockets in the end."""
+    drivers = list(device.drivers.values())
     with owned(await hosts.start(device.local), timeout_s=TIMEOUT_S) as guest:
-        event = await guest.event()
-        assert event == {"event": "claimed", "drivers": list(DRIVERS.values())}
+        assert await guest.event() == {"event": "claimed", "drivers": drivers}
         await guest.connect()
         yield guest
 
