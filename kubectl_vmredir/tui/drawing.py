@@ -24,9 +24,13 @@ def printable(text: str) -> str:
     """Return untrusted text without controls, so that it stays on its line."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        char if unicodedata.category(char)[0] != "C" else repr(char)[1:-1] for char in text
-    )
+    return "".join(repr(char)[1:-1] if _is_obeyed(char) else char for char in text)
+
+
+def _is_obeyed(char: str) -> bool:
+    """Return whether a character is a command to a terminal, or ends a line."""
+    category = unicodedata.category(char)
+    return category[0] == "C" or category in ("Zl", "Zp")
 
 
 def plain(text: str) -> Content:
