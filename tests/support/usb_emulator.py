@@ -366,15 +366,29 @@ class EmulatedDevice:
             case "ioctl":
                 return self._ask_driver(*struct.unpack("=iI", memory.peek(argument, 8)))
             case "set_configuration":
-                (self.configuration,) = struct.unpack("=I", memory.peek(argument, 4))
-                self._record(f"configuration {self.configuration}")
-                for interface, driver in self._native.items():
-                    self._bind(interface, driver)
-            case "reset" | "set_interface" | "clear_halt" | "reset_endpoint":
+                (configuration,) = struct.unpack("=I", memory.peek(argument, 4))
+                self._configure(configuration)
+            case "set_interface":
+                interface, alternate = struct.unpack("=II", memory.peek(argument, 8))
+                if interface not in claimed or alternate:
+                    raise Refused(errno.EINVAL)
+                self._record(name)
+            case "reset" | "clear_halt" | "reset_endpoint":
                 self._record(name)
             case _:
                 raise Refused(errno.ENOTTY)
         return 0
+
+    def _configure(self, configuration: int) -> None:
+        with self._changed:
+            if configuration != 1:  # there is no other
+                raise Refused(errno.EINVAL)
+            if any(self.drivers.values()):
+                raise Refused(errno.EBUSY)
+            self.configuration = configuration
+            self._record(f"configuration {configuration}")
+            for interface, driver in self._native.items():
+                self._bind(interface, driver)
 
     def _claim(self, how: str, interface: int, claimed: set[int]) -> None:
         with self._changed:
