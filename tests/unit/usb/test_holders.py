@@ -168,6 +168,16 @@ def test_name_of_a_program_is_data(machine: UsbMachine) -> None:
 # -- holders out of sight ---------------------------------------------------------------------
 
 
+def test_a_usb_host_of_ours_is_no_holder_though_nobody_may_look_into_it(
+    machine: UsbMachine,
+) -> None:
+    device = device_of(machine.plug(classes=[MASS_STORAGE], drivers=["usbfs"]))
+    machine.run(100, "kubectl-vmredir", visible=False)
+
+    with ordinary_user():
+        assert find_holders(device, own={100}, root=machine.root) == ()
+
+
 def test_claim_of_a_program_out_of_sight_tells_how_to_look(machine: UsbMachine) -> None:
     device = device_of(machine.plug(classes=[MASS_STORAGE], drivers=["usbfs"]))
     machine.run(1, "systemd", visible=False)
