@@ -268,6 +268,18 @@ async def test_a_call_that_hangs_ends_the_process_and_is_said(
         assert device.drivers == DRIVERS
 
 
+async def test_a_device_that_hangs_when_it_is_claimed_is_refused(
+    bus: EmulatedBus, device: EmulatedDevice, journal: Journal
+) -> None:
+    device.hangs.add("disconnect_claim")
+    async with UsbHosts(journal, root=bus.root, call_limit_s=1) as hosts:
+        with owned(await hosts.start(device.local), timeout_s=TIMEOUT_S) as guest:
+            assert await ended(guest) == [HUNG]
+
+    assert device.drivers == DRIVERS
+    assert journal.ports() == []
+
+
 async def test_a_device_that_hangs_for_good_is_given_back_at_the_next_start(
     bus: EmulatedBus,
     device: EmulatedDevice,
