@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from textual.binding import BindingType
 
+    from kubectl_vmredir.tui.widgets.pairs import Pair
+
 _NAMES: Final = {
     "question_mark": "?",
     "slash": "/",
@@ -28,8 +30,6 @@ _NAMES: Final = {
     "up": "↑",
     "down": "↓",
 }
-_KEYS_WIDTH: Final = 14
-_LABEL_WIDTH: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +55,16 @@ def full(bindings: Iterable[BindingType]) -> Sequence[Binding]:
     return [found if isinstance(found, Binding) else Binding(*found) for found in bindings]
 
 
-def help_text(chapters: Iterable[Chapter]) -> Content:
+def help_pairs(chapters: Iterable[Chapter]) -> list[Pair]:
     """Return the help: each key with what it does, and what the glyphs mean."""
-    lines: list[Content] = []
+    pairs: list[Pair] = []
     for chapter in chapters:
-        lines.append(Content.styled(chapter.title, "bold"))
-        lines += [_help_line(binding) for binding in full(chapter.bindings)]
-        lines.append(Content())
-    lines.append(Content.styled("States of a redirection", "bold"))
-    shown = [looks.of_state(state).content for state in looks.REDIRECTION]
-    for row in range(0, len(shown), 4):
-        cells = [cell.truncate(19, pad=True) for cell in shown[row : row + 4]]
-        lines.append(Content.assemble("  ", *cells))
-    return Content("\n").join(lines)
-
-
-def _help_line(binding: Binding) -> Content:
-    names = " ".join(key_names(binding))
-    return Content.assemble(
-        (f"  {names:<{_KEYS_WIDTH}}", f"bold {looks.Tone.MOVING.style}"),
-        f"{binding.description:<{_LABEL_WIDTH}}",
-        (binding.tooltip, looks.Tone.QUIET.style),
-    )
+        pairs.append(("", Content.styled(chapter.title, "bold")))
+        pairs += [
+            (f"  {' '.join(key_names(binding))}", binding.tooltip)
+            for binding in full(chapter.bindings)
+        ]
+        pairs.append(("", ""))
+    pairs.append(("", Content.styled("States of a redirection", "bold")))
+    pairs += [("  ", looks.of_state(state).content) for state in looks.REDIRECTION]
+    return pairs

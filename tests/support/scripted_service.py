@@ -137,6 +137,8 @@ class ScriptedService:
         self.refusal: VmRedirError | None = None
         self.asked: list[tuple[str, object]] = []
         self.scopes: list[str | None] = []
+        self._unbinds = asyncio.Event()
+        self._unbinds.set()
         self._views: dict[RedirectionId, RedirectionView] = {}
         self._changes: list[_Stream[Change]] = []
         self._news: list[_Stream[VmiNews]] = []
@@ -166,6 +168,14 @@ class ScriptedService:
         for item in news:
             for stream in self._news:
                 stream.put(item)
+
+    def hold_unbind(self) -> None:
+        """Have unbind wait, as for a migration."""
+        self._unbinds.clear()
+
+    def let_go(self) -> None:
+        """Have unbind wait no longer."""
+        self._unbinds.set()
 
     def redirect(self, status: RedirectionStatus, *story: StoryEvent) -> None:
         """Have a redirection from the beginning."""
@@ -234,6 +244,7 @@ class ScriptedService:
 
     async def unbind(self, redirection_id: RedirectionId) -> None:
         self._ask("unbind", redirection_id)
+        await self._unbinds.wait()
         if redirection_id not in self._views:
             raise RedirectionNotFound(redirection_id)
         self.tell(RedirectionEnded(redirection_id))

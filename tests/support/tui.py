@@ -38,13 +38,20 @@ class Tui:
         app: The program.
         pilot: Presses keys.
         service: What is behind it.
+        feed: Hears the service.
         clock: That of dialogs.
     """
 
     def __init__(
-        self, app: VmRedirApp, pilot: Pilot[None], service: ScriptedService, clock: Clock
+        self,
+        app: VmRedirApp,
+        pilot: Pilot[None],
+        service: ScriptedService,
+        feed: Feed,
+        clock: Clock,
     ) -> None:
         self.app = app
+        self.feed = feed
         self.pilot = pilot
         self.service = service
         self.clock = clock
@@ -63,6 +70,12 @@ class Tui:
         except TimeoutError as exc:
             raise AssertionError(f"not all of {texts} are on the screen:\n{self.text}") from exc
         return self.text
+
+    async def ends(self) -> None:
+        """Wait until the program has ended."""
+        async with asyncio.timeout(_LIMIT_S):
+            while self.app.is_running:
+                await self.pilot.pause()
 
     @property
     def text(self) -> str:
@@ -88,10 +101,10 @@ async def running(
     )
     clock = Clock()
     app = VmRedirApp(feed, clock=clock, wall_clock=lambda: NOON, frame_s=0.0)
-    async with app.run_test(size=size) as pilot, asyncio.TaskGroup() as group:
+    async with app.run_test(size=size, notifications=True) as pilot, asyncio.TaskGroup() as group:
         app.theme = theme
         app.animation_level = "none"
         hearing = group.create_task(feed.run(), name="feed")
         await pilot.pause()
-        yield Tui(app, pilot, service, clock)
+        yield Tui(app, pilot, service, feed, clock)
         hearing.cancel()

@@ -15,7 +15,7 @@ from kubectl_vmredir.model import DeviceSelector, LocalDevice
 from kubectl_vmredir.service.interface import BindRequest
 from kubectl_vmredir.tui import command_lines, details, selection
 from kubectl_vmredir.tui.drawing import printable
-from kubectl_vmredir.tui.keys import Chapter, full, help_text, key_names
+from kubectl_vmredir.tui.keys import Chapter, full, help_pairs, key_names
 from kubectl_vmredir.tui.screens import questions
 from kubectl_vmredir.tui.screens.bind_dialog import BindDialog
 from kubectl_vmredir.tui.screens.details_screen import DetailsScreen
@@ -401,8 +401,8 @@ class MainScreen(Screen[None]):
 
     def show_help(self, more: list[Chapter]) -> None:
         """Show the help, with chapters behind those of this screen."""
-        text = help_text([*self.chapters(), *more])
-        self.app.push_screen(DetailsScreen("Help", lambda: [("", text)]))
+        pairs = help_pairs([*self.chapters(), *more])
+        self.app.push_screen(DetailsScreen("Help", lambda: pairs))
 
     # -- parts of the above -----------------------------------------------------------------
 

@@ -39,7 +39,6 @@ class FilterLine(Input):
     FilterLine {
         display: none;
         height: 1;
-        border: none;
         padding: 0 1;
         background: $row-resting;
         &.-open { display: block; }
@@ -63,7 +62,9 @@ class FilterLine(Input):
             return self.filter_line
 
     def __init__(self) -> None:
-        super().__init__(placeholder="words to look for; !word leaves out", select_on_focus=False)
+        super().__init__(
+            placeholder="words to look for; !word leaves out", select_on_focus=False, compact=True
+        )
         self.cursor_blink = False
 
     def open(self) -> None:
