@@ -132,7 +132,10 @@ class DeviceAmbiguous(UsbError):
     """More than one local device is the one asked for."""
 
     def __init__(self, selector: DeviceSelector, candidates: Sequence[LocalDevice]) -> None:
-        lines = "\n".join(f"  {DeviceSelector.of(device)}" for device in candidates)
+        names = [str(DeviceSelector.of(device)) for device in candidates]
+        if len({*names}) < len(names):  # some have the same serial number
+            names = [f"port:{device.port_path}" for device in candidates]
+        lines = "\n".join(f"  {name}" for name in names)
         super().__init__(
             f"{selector} means {len(candidates)} devices",
             hint=f"Name one of them:\n{lines}",

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from kubectl_vmredir.backoff import BackoffFactory
-    from kubectl_vmredir.model import DeviceSelector, DeviceUse, LocalDevice, VmiRef, VmiView
+    from kubectl_vmredir.model import DeviceUse, LocalDevice, VmiRef, VmiView
     from kubectl_vmredir.service.gate import Rule
     from kubectl_vmredir.service.interface import BindRequest, Change, VmiNews
     from kubectl_vmredir.service.ports import Cluster, DeviceSource, Dialer
@@ -197,7 +197,9 @@ class Service:
         """See ``RedirectionService.bind``."""
         if self._closing:
             raise VmRedirError("the service is shutting down")
-        device, use = await self._looked_at(request.device)
+        plugged_in = await self._devices.devices()
+        device = only_one(plugged_in, request.device)
+        use = await self._around.sessions.use(device)
         vmi = await self._cluster.vmi(request.vmi)
         check_usable(vmi)
         bound_by = await self._identity.ask()
@@ -208,12 +210,12 @@ class Service:
             self._watcher.try_again(vmi.ref)
             self._supervisor.retry(blocked, bound_by, consent)
             return blocked.wish.id
+        slot = free_slot(vmi, request.slot, self._wishes())
         check_unwished(device, self._wishes())
         check_free(device, use)
-        slot = free_slot(vmi, request.slot, self._wishes())
         wish = Wish(
             id=next(self._ids),
-            device=lasting(request.device, device),
+            device=lasting(request.device, device, plugged_in),
             description=description(device),
             vmi=vmi.ref,
             slot=slot,
@@ -224,11 +226,14 @@ class Service:
 
     async def plan(self, request: BindRequest) -> BindPlan:
         """See ``RedirectionService.plan``."""
-        device, use = await self._looked_at(request.device)
+        device = only_one(await self._devices.devices(), request.device)
+        use = await self._around.sessions.use(device)
         vmi = await self._cluster.vmi(request.vmi)
         slot, trouble = "", None
         try:
+            # As in a bind, so that of two troubles it is the same one.
             check_usable(vmi)
+            await self._identity.ask()
             check_safe(device, use, Consent.of(request))
             if (blocked := self._blocked(device, request)) is not None:
                 slot = blocked.wish.slot
@@ -236,7 +241,6 @@ class Service:
                 slot = free_slot(vmi, request.slot, self._wishes())
                 check_unwished(device, self._wishes())
                 check_free(device, use)
-            await self._identity.ask()
         except VmRedirError as error:
             trouble = Trouble.of(error)
         return BindPlan(
@@ -324,10 +328,6 @@ class Service:
         return tuple(risks)
 
     # -- checks at bind ---------------------------------------------------------------------
-
-    async def _looked_at(self, selector: DeviceSelector) -> tuple[LocalDevice, DeviceUse]:
-        device = only_one(await self._devices.devices(), selector)
-        return device, await self._around.sessions.use(device)
 
     def _blocked(self, device: LocalDevice, request: BindRequest) -> Redirection | None:
         for redirection in self._supervisor:

@@ -60,17 +60,25 @@ def only_one(devices: Sequence[LocalDevice], selector: DeviceSelector) -> LocalD
             raise DeviceAmbiguous(selector, candidates)
 
 
-def lasting(selector: DeviceSelector, device: LocalDevice) -> DeviceSelector:
+def lasting(
+    selector: DeviceSelector, device: LocalDevice, plugged_in: Sequence[LocalDevice]
+) -> DeviceSelector:
     """Return a selector that finds the device again after a replug, and no other one.
 
     That is the one with the same ids and serial, or with the same ids at the same port: what
     else is plugged in there is another device.
+
+    Args:
+        selector: What the user said.
+        device: The device that is meant.
+        plugged_in: All devices: serial numbers of cheap ones are often the same.
     """
     if selector.serial is not None:
         return selector
-    if selector.port_path is not None:
-        return DeviceSelector(device.ids, device.serial, port_path=device.port_path)
-    return DeviceSelector.of(device)
+    by_itself = DeviceSelector.of(device)
+    if selector.port_path is None and [*filter(by_itself.matches, plugged_in)] == [device]:
+        return by_itself
+    return DeviceSelector(device.ids, device.serial, port_path=device.port_path)
 
 
 def description(device: LocalDevice) -> str:

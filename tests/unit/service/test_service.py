@@ -90,6 +90,34 @@ async def test_device_that_is_not_exactly_one_is_refused(
         assert world.devices.hosts == []
 
 
+async def test_devices_with_the_same_serial_number_are_named_by_their_ports() -> None:
+    twins = FakeDevices(device(), device(address=5, port="1-5"))
+    async with a_world(devices=twins) as world:
+        with pytest.raises(DeviceAmbiguous) as caught:
+            await world.bind()
+
+        assert caught.value.hint == "Name one of them:\n  port:1-4\n  port:1-5"
+
+
+@pytest.mark.parametrize("selector", ["1-5", "port:1-5"])
+async def test_of_two_devices_with_the_same_serial_number_the_one_that_is_meant_is_kept(
+    selector: str,
+) -> None:
+    meant = device(address=5, port="1-5")
+    async with a_world(devices=FakeDevices(device(), meant)) as world:
+        bound = await world.bind(DeviceSelector.parse(selector))
+        assert await world.state(bound) is S.CONNECTED
+
+        world.devices.unplug(meant)
+        world.devices.hosts[0].end()
+        await after(1)
+        assert await world.state(bound) is S.WAITING_DEVICE
+        world.devices.plug(replace(meant, address=9))
+        await after(1)
+
+        assert await world.state(bound) is S.CONNECTED
+
+
 @pytest.mark.parametrize(
     ("vmi", "slot", "error", "exit_code"),
     [
