@@ -486,6 +486,23 @@ async def test_plan_says_what_would_forbid_it(
     assert (plan.trouble.kind, plan.slot) == (kind, planned)
 
 
+@pytest.mark.parametrize(
+    ("use", "slot"), [(DeviceUse(redirected_by=7), "flsh"), (used(MOUNTED), "flsh")]
+)
+async def test_of_two_troubles_plan_names_the_one_that_bind_does(
+    world: World, use: DeviceUse, slot: str
+) -> None:
+    world.devices.uses[device()] = use
+    request = BindRequest(STICK, FEDORA, slot)
+
+    plan = await world.service.plan(request)
+    with pytest.raises(VmRedirError) as caught:
+        await world.service.bind(request)
+
+    assert plan.trouble is not None
+    assert plan.trouble.message == str(caught.value)
+
+
 async def test_plan_for_a_vm_that_does_not_run_says_so() -> None:
     async with a_world(dataclasses.replace(running(), phase="Scheduling")) as world:
         plan = await world.service.plan(BindRequest(STICK, FEDORA))
