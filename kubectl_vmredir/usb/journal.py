@@ -100,7 +100,8 @@ class Entry:
 
     def read(self) -> Claim | None:
         """Return what was written; None if there is nothing, or nothing that can be used."""
-        text = os.pread(self._descriptor, MAX_BYTES, 0)
+        # A claim is a line. What is behind it is the end of a longer one, if its writer was killed.
+        text, _, _ = os.pread(self._descriptor, MAX_BYTES, 0).partition(b"\n")
         if not text:
             return None
         try:
@@ -115,8 +116,8 @@ class Entry:
         Raises:
             OSError: If there is no room for it.
         """
-        # In place: the lock is on this very file. What a crash can leave is a file that cannot be
-        # read, while nothing is claimed yet.
+        # In place: the lock is on this very file. It is one call, so whoever kills us leaves the
+        # former claim or this one.
         text = json.dumps(to_json(claim)).encode() + b"\n"
         os.pwrite(self._descriptor, text, 0)
         os.ftruncate(self._descriptor, len(text))
@@ -158,19 +159,11 @@ class Journal:
             UsbError: If the journal cannot be used.
         """
         assert _PORT.fullmatch(port_path), "the kernel names ports"
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            with contextlib.ExitStack() as undo:
-                descriptor = os.open(self._path(port_path), flags, 0o600)
-                undo.callback(os.close, descriptor)
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                undo.pop_all()
-                return Entry(descriptor)
-        except BlockingIOError:
-            return None
-        except OSError as exc:
-            raise unwritable(self.folder, exc) from exc
+        while (entry := self._try_to_lock(port_path)) is None:
+            if self.holder(port_path) is not None:
+                return None
+            # Somebody has only looked, as holder() does, and has gone on by now.
+        return entry
 
     def holder(self, port_path: str) -> int | None:
         """Return the process of ours that has the device in a port; None if there is none.
@@ -202,6 +195,21 @@ class Journal:
             )
         except OSError:
             return []
+
+    def _try_to_lock(self, port_path: str) -> Entry | None:
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            with contextlib.ExitStack() as undo:
+                descriptor = os.open(self._path(port_path), flags, 0o600)
+                undo.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                undo.pop_all()
+                return Entry(descriptor)
+        except BlockingIOError:
+            return None
+        except OSError as exc:
+            raise unwritable(self.folder, exc) from exc
 
     def _path(self, port_path: str) -> Path:
         return self.folder / f"{port_path}{_SUFFIX}"

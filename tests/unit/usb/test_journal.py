@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from dataclasses import replace
@@ -10,7 +11,14 @@ import pytest
 from kubectl_vmredir.errors import UsbError
 from kubectl_vmredir.model import VendorProduct
 from kubectl_vmredir.usb.claiming import NotPlugged, open_left
-from kubectl_vmredir.usb.journal import Claim, Entry, FormerDriver, Journal, read_boot_id
+from kubectl_vmredir.usb.journal import (
+    MAX_BYTES,
+    Claim,
+    Entry,
+    FormerDriver,
+    Journal,
+    read_boot_id,
+)
 
 PORT = "3-1.4"
 CLAIM = Claim(
@@ -61,6 +69,22 @@ def test_a_port_is_locked_once(journal: Journal) -> None:
     locked(journal).close()
 
 
+def test_who_only_looks_is_not_taken_for_a_holder(journal: Journal, tmp_path: Path) -> None:
+    locked(journal).close()
+    looking = os.open(tmp_path / f"claims/{PORT}.json", os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+
+    class LookedAt(Journal):
+        """A journal at which another program looks until we wonder who has the device."""
+
+        def holder(self, port_path: str) -> int | None:
+            found = super().holder(port_path)
+            os.close(looking)
+            return found
+
+    locked(LookedAt(journal.folder, boot_id="")).close()
+
+
 def test_the_holder_is_known_while_the_lock_is_held_by_whomever(journal: Journal) -> None:
     entry = locked(journal)
     entry.write(CLAIM)
@@ -101,6 +125,17 @@ def test_a_shorter_claim_leaves_nothing_of_a_longer_one(journal: Journal) -> Non
     with locked(journal) as entry:
         entry.write(CLAIM)
         entry.write(short)
+
+        assert entry.read() == short
+
+
+def test_who_is_killed_while_it_writes_leaves_a_claim_that_can_be_read(journal: Journal) -> None:
+    short = replace(CLAIM, interfaces=())
+    with locked(journal) as entry:
+        entry.write(short)
+        written = os.pread(entry.fileno(), MAX_BYTES, 0)
+        entry.write(CLAIM)
+        os.pwrite(entry.fileno(), written, 0)
 
         assert entry.read() == short
 
