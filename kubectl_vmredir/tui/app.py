@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from textual.screen import Screen
-    from textual.timer import Timer
 
     from kubectl_vmredir.model import RedirectionId
     from kubectl_vmredir.tui.session import SessionOpener
@@ -40,6 +39,9 @@ FRAME_S: Final = 0.1
 
 class VmRedirApp(App[None]):
     """Shows what a feed hears.
+
+    Attributes:
+        drawings: How often the world was drawn.
 
     Args:
         feed: Hears the service.
@@ -77,7 +79,7 @@ class VmRedirApp(App[None]):
         self._frame_s = frame_s
         self._told = False
         self._shown_at = -frame_s
-        self._next_frame: Timer | None = None
+        self.drawings = 0
         super().__init__()
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
@@ -132,13 +134,15 @@ class VmRedirApp(App[None]):
         """Draw at once, or when the last drawing is old enough."""
         wait_s = self._shown_at + self._frame_s - self._clock()
         if wait_s <= 0:
-            self._draw()
+            self.draw()
         else:
-            self._next_frame = self.set_timer(wait_s, self._draw)
+            self.set_timer(wait_s, self.draw)
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
+        """Draw the world as it is now."""
         self._told = False
         self._shown_at = self._clock()
+        self.drawings += 1
         with self.batch_update():
             for screen in self.screen_stack:
                 if isinstance(screen, MainScreen | Dialog | DetailsScreen):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -63,12 +63,19 @@ class Tui:
 
     async def sees(self, *texts: str) -> str:
         """Wait until all of the texts are on the screen; return what is."""
+        return await self._until(lambda: all(text in self.text for text in texts), texts)
+
+    async def sees_no_more(self, text: str) -> str:
+        """Wait until the text is not on the screen any more; return what is."""
+        return await self._until(lambda: text not in self.text, (f"no {text}",))
+
+    async def _until(self, condition: Callable[[], bool], texts: tuple[str, ...]) -> str:
         try:
             async with asyncio.timeout(_LIMIT_S):
-                while not all(text in self.text for text in texts):
+                while not condition():
                     await self.pilot.pause()
         except TimeoutError as exc:
-            raise AssertionError(f"not all of {texts} are on the screen:\n{self.text}") from exc
+            raise AssertionError(f"waited for {texts} on the screen:\n{self.text}") from exc
         return self.text
 
     async def ends(self) -> None:
