@@ -5,7 +5,9 @@ The program runs in it from this checkout, as an ordinary user.
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import compileall
 import itertools
 import json
 import posixpath
@@ -38,7 +40,10 @@ LINE: Final = "line"
 SOUND_FILE: Final = "sound.wav"
 """What the emulated sound card plays; in the run folder."""
 KUBECONFIG: Final = "/home/user/kubeconfig"
+CLUSTER: Final = {"KUBECONFIG": KUBECONFIG}
+"""Environment of a program that uses it."""
 
+_PROGRAM: Final = Path(kubectl_vmredir.__file__).parent
 _MEMORY_MIB: Final = 512
 _DEVICES: Final = (
     # Without a keyboard controller the keys go to the USB keyboard.
@@ -46,8 +51,7 @@ _DEVICES: Final = (
     "-device", "qemu-xhci,id=plugs,p2=15,p3=15",
     "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",
     "-fsdev",
-    f"local,id=program,path={Path(kubectl_vmredir.__file__).parent},security_model=none"
-    ",readonly=on,multidevs=remap",
+    f"local,id=program,path={_PROGRAM},security_model=none,readonly=on,multidevs=remap",
     "-device", "virtio-9p-pci,fsdev=program,mount_tag=program",
     "-audiodev", f"wav,id=sound,path={SOUND_FILE}",
     *guest_agent.DEVICES,
@@ -105,6 +109,8 @@ class WorkstationVm:
         self.agent: GuestAgent
 
     async def __aenter__(self) -> Self:
+        # The VM cannot write there, and would compile each module again for each command.
+        await asyncio.to_thread(compileall.compile_dir, _PROGRAM, quiet=2)
         await self._stack.enter_async_context(self._hypervisor)
         spec = DomainSpec(VmiRef("desk", "workstation"), VmiUid("1"), self.folder, _MEMORY_MIB)
         self._domain = await self._hypervisor.boot(spec)
@@ -141,9 +147,7 @@ class WorkstationVm:
 
     def running(self, *arguments: str) -> AbstractAsyncContextManager[Running]:
         """Start our program as the ordinary user, and kill it at the end if it still runs."""
-        return self.agent.running(
-            "kubectl-vmredir", *arguments, environment={"KUBECONFIG": KUBECONFIG}
-        )
+        return self.agent.running("kubectl-vmredir", *arguments, environment=CLUSTER)
 
     async def use_cluster(self, kubeconfig: Path) -> None:
         """Give the user a kubeconfig of this machine, as it must be in the VM."""
@@ -196,6 +200,15 @@ class WorkstationVm:
             file={"driver": "file", "filename": str(image), "locking": "off"},
         )
         return await self.plug("usb-storage", serial, drive=node, **properties)
+
+    async def press(self, *keys: str) -> None:
+        """Press keys, one after the other, on the keyboard that was plugged in last.
+
+        Args:
+            keys: As QEMU calls them.
+        """
+        for key in keys:
+            await self._domain.execute("send-key", keys=[{"type": "qcode", "data": key}])
 
     async def plug_serial_adapter(self, serial: str) -> Plugged:
         """Plug in a serial adapter; its other end is the socket :data:`LINE`."""
