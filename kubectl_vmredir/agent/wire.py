@@ -42,6 +42,7 @@ _NAMES: Final = {
     **vars(interface),
     "AbstractAsyncContextManager": AbstractAsyncContextManager,
     "AsyncIterator": AsyncIterator,
+    "Raw": Raw,
     "Sequence": Sequence,
 }
 """What annotations may name without an import at run time."""
@@ -53,7 +54,7 @@ class Codec(Protocol[T]):
     def encode(self, value: T) -> JsonValue:
         """Return the JSON form of a value."""
 
-    def decode(self, data: JsonValue) -> T:
+    def decode(self, data: object) -> T:
         """Return the value of a JSON form.
 
         Raises:
@@ -82,6 +83,15 @@ def load_line(codec: Codec[T], line: bytes) -> T:
         data = json.loads(line.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as exc:
         raise MessageMalformed(f"expected a line of JSON: {_reason(exc)}") from exc
+    return load(codec, data)
+
+
+def load(codec: Codec[T], data: object) -> T:
+    """Return the value of a JSON form.
+
+    Raises:
+        MessageMalformed: If it is none.
+    """
     try:
         return codec.decode(data)
     except ValueError as exc:
@@ -100,11 +110,20 @@ def error_of(trouble: Trouble) -> VmRedirError:
     return error
 
 
-def bug(raised: BaseException) -> Trouble:
-    """Return the value form of an exception that nobody raised on purpose."""
+def trouble_of(raised: BaseExceptionGroup[BaseException]) -> Trouble:
+    """Return the value form of what ended a task group: the first error of ours, or a bug."""
+    bugs = raised.split(VmRedirError)[1]
+    first = _first(raised if bugs is None else bugs)
+    if isinstance(first, VmRedirError):
+        return interface.Trouble.of(first)
     return interface.Trouble(
-        "InternalError", f"internal error: {raised!r}", "", int(ExitCode.FAILURE)
+        "InternalError", f"internal error: {first!r}", "", int(ExitCode.FAILURE)
     )
+
+
+def _first(raised: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = raised.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 @functools.cache
@@ -154,7 +173,7 @@ class _AsItIs:
         data: JsonValue = value
         return data
 
-    def decode(self, data: JsonValue) -> object:
+    def decode(self, data: object) -> object:
         return data
 
 
@@ -168,7 +187,7 @@ class _Plain(Generic[T]):
         assert isinstance(value, bool | int | str | None), f"no JSON form for {type(value)}"
         return value
 
-    def decode(self, data: JsonValue) -> T:
+    def decode(self, data: object) -> T:
         return _expect(self._kind, data)
 
 
@@ -176,7 +195,7 @@ class _Number:
     def encode(self, value: float) -> JsonValue:
         return value
 
-    def decode(self, data: JsonValue) -> float:
+    def decode(self, data: object) -> float:
         try:
             number = float(data) if type(data) is int else _expect(float, data)
         except OverflowError:
@@ -194,7 +213,7 @@ class _Member:
         data: JsonValue = value.value
         return data
 
-    def decode(self, data: JsonValue) -> enum.Enum:
+    def decode(self, data: object) -> enum.Enum:
         for member in self._kind:
             if type(data) is type(member.value) and data == member.value:
                 return member
@@ -208,7 +227,7 @@ class _Optional:
     def encode(self, value: object) -> JsonValue:
         return None if value is None else self._inner.encode(value)
 
-    def decode(self, data: JsonValue) -> object:
+    def decode(self, data: object) -> object:
         return None if data is None else self._inner.decode(data)
 
 
@@ -219,7 +238,7 @@ class _Many:
     def encode(self, value: Sequence[object]) -> JsonValue:
         return [self._item.encode(item) for item in value]
 
-    def decode(self, data: JsonValue) -> tuple[object, ...]:
+    def decode(self, data: object) -> tuple[object, ...]:
         return tuple(self._item.decode(item) for item in _expect(list, data))
 
 
@@ -230,7 +249,7 @@ class _Table:
     def encode(self, value: Mapping[str, object]) -> JsonValue:
         return {key: self._item.encode(item) for key, item in value.items()}
 
-    def decode(self, data: JsonValue) -> Mapping[str, object]:
+    def decode(self, data: object) -> Mapping[str, object]:
         return {key: self._item.decode(item) for key, item in _expect(dict, data).items()}
 
 
@@ -259,7 +278,7 @@ class _Record:
             name: field.codec.encode(getattr(value, name)) for name, field in self._fields.items()
         }
 
-    def decode(self, data: JsonValue) -> object:
+    def decode(self, data: object) -> object:
         found = _expect(dict, data)
         values = {}
         for name, field in self._fields.items():
@@ -281,14 +300,14 @@ class _Tagged:
         name = type(value).__name__
         return {_TAG: name, **self._members[name].encode(value)}
 
-    def decode(self, data: JsonValue) -> object:
+    def decode(self, data: object) -> object:
         name = _expect(dict, data).get(_TAG)
         if not isinstance(name, str) or name not in self._members:
             raise ValueError(f"expected as type one of {', '.join(self._members)}")
         return self._members[name].decode(data)
 
 
-def _expect(kind: type[T], data: JsonValue) -> T:
+def _expect(kind: type[T], data: object) -> T:
     # Not isinstance: a bool is an int.
     if type(data) is not kind:
         raise ValueError(f"expected {_WORDS[kind]}, got {_WORDS[type(data)]}")

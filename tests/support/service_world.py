@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -28,6 +28,14 @@ RETRY_S = 0.2
 
 FEDORA = VmiRef("demo", "fedora")
 STICK = DeviceSelector.parse("1234:5678:STICK1")
+
+
+async def in_this_process(service: Service) -> Service:
+    return service
+
+
+reach: Callable[[Service], Awaitable[Service]] = in_this_process
+"""How the tests reach the service of a world."""
 
 
 def steady_backoff() -> Iterator[float]:
@@ -142,7 +150,7 @@ async def a_world(
     await background.__aenter__()
     try:
         async with opened:
-            yield World(opened, cluster, devices, dialer, background, slept_s)
+            yield World(await reach(opened), cluster, devices, dialer, background, slept_s)
             if shut_down_first:
                 await opened.shutdown(deadline_s=0)
     finally:

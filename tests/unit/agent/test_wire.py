@@ -9,8 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubectl_vmredir import errors
-from kubectl_vmredir.agent.wire import bug, codec_of, dump_line, error_of, load_line
-from kubectl_vmredir.errors import ExitCode, MessageMalformed, SlotsFull, VmRedirError
+from kubectl_vmredir.agent.wire import codec_of, dump_line, error_of, load_line, trouble_of
+from kubectl_vmredir.errors import (
+    ClusterError,
+    ExitCode,
+    MessageMalformed,
+    SlotsFull,
+    UsbError,
+    VmRedirError,
+)
 from kubectl_vmredir.model import RedirectionId, VendorProduct, VmiRef, to_json
 from kubectl_vmredir.service import interface
 from kubectl_vmredir.service.interface import (
@@ -180,5 +187,15 @@ def test_what_is_no_error_of_ours_is_just_an_error(name: str) -> None:
     assert str(error) == "oh"
 
 
-def test_bug_has_a_value_form_too() -> None:
-    assert bug(KeyError("x")) == Trouble("InternalError", "internal error: KeyError('x')", "", 1)
+def test_first_error_of_ours_speaks_for_all_that_ended_a_group() -> None:
+    first, second = ExceptionGroup("", [UsbError("gone")]), ClusterError("down")
+
+    assert trouble_of(ExceptionGroup("", [first, second])) == Trouble("UsbError", "gone", "", 3)
+
+
+def test_bug_among_errors_of_ours_is_not_hidden() -> None:
+    inner = ExceptionGroup("", [ClusterError("down"), KeyError("x")])
+
+    trouble = trouble_of(ExceptionGroup("", [UsbError("gone"), inner]))
+
+    assert trouble == Trouble("InternalError", "internal error: KeyError('x')", "", 1)

@@ -1,0 +1,177 @@
+"""The services that the agent owns: opened on demand, closed when nobody needs them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kubectl_vmredir.agent.access import Access
+from kubectl_vmredir.agent.wire import error_of, trouble_of
+from kubectl_vmredir.bootstrap import Connection
+from kubectl_vmredir.service.bell import Bell
+from kubectl_vmredir.service.bulkhead import contained
+from kubectl_vmredir.service.interface import SHUTDOWN_WAIT_S, RedirectionEnded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from kubectl_vmredir.agent.access import AccessKey
+    from kubectl_vmredir.service.interface import Change, ExitRisk, Trouble
+
+logger = logging.getLogger(__name__)
+
+OpenService = Callable[[Access], AbstractAsyncContextManager[Connection]]
+"""Opens a service. The variables that it gets change when a client brings other ones."""
+
+
+@dataclass(slots=True)
+class _Owned:
+    """A service, or one that is just being opened.
+
+    Attributes:
+        environ: The variables of its latest user.
+        users: What to call for each who holds it when it ends.
+        bell: Rung when it may have become unneeded.
+        opened: Set when there is a connection, or trouble instead.
+    """
+
+    environ: dict[str, str]
+    users: list[Callable[[], None]] = field(default_factory=list)
+    bell: Bell = field(default_factory=Bell)
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+    connection: Connection | None = None
+    trouble: Trouble | None = None
+
+
+class Services:
+    """Owns a service for each ``Access.key`` that is in use, or has a redirection.
+
+    Args:
+        open_service: Opens one.
+        group: Runs their owners.
+        changed: Called when there is one more or less of them, or less for them to do.
+    """
+
+    def __init__(
+        self, open_service: OpenService, group: asyncio.TaskGroup, changed: Callable[[], None]
+    ) -> None:
+        self._open_service = open_service
+        self._group = group
+        self._changed = changed
+        self._owned: dict[AccessKey, _Owned] = {}
+        self._over = False
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._owned)
+
+    @asynccontextmanager
+    async def use(self, access: Access, lost: Callable[[], None]) -> AsyncIterator[Connection]:
+        """Hold a service, which is opened if it is not.
+
+        Args:
+            access: Which one. Credential plugins see its variables from now on.
+            lost: Called if the service ends while it is held.
+
+        Raises:
+            VmRedirError: If it cannot be opened.
+        """
+        owned = self._obtain(access)
+        owned.users.append(lost)
+        try:
+            await owned.opened.wait()
+            if owned.connection is None:
+                assert owned.trouble is not None, "neither opened nor failed"
+                raise error_of(owned.trouble)
+            yield owned.connection
+        finally:
+            owned.users.remove(lost)
+            owned.bell.ring()
+
+    async def redirections(self) -> int:
+        """Return how many redirections they keep up, all together."""
+        snapshots = [await connection.service.snapshot() for connection in self._connections()]
+        return sum(len(snapshot.redirections) for snapshot in snapshots)
+
+    def exit_risks(self) -> tuple[ExitRisk, ...]:
+        """Return what it would break to end them all now."""
+        return tuple(
+            risk for connection in self._connections() for risk in connection.service.exit_risks()
+        )
+
+    async def shutdown(self, deadline_s: float = SHUTDOWN_WAIT_S) -> None:
+        """End all redirections, as far as that harms nobody; nothing can be bound from now on.
+
+        Args:
+            deadline_s: How long to wait for the gate.
+        """
+        async with asyncio.TaskGroup() as group:
+            for connection in self._connections():
+                group.create_task(connection.service.shutdown(deadline_s), name="shutdown")
+
+    def close(self) -> None:
+        """End them all, whatever they own; :meth:`shutdown` was before."""
+        self._over = True
+        for owned in self._owned.values():
+            owned.bell.ring()
+
+    def _connections(self) -> list[Connection]:
+        owned = self._owned.values()
+        return [one.connection for one in owned if one.connection is not None]
+
+    def _obtain(self, access: Access) -> _Owned:
+        if (owned := self._owned.get(access.key)) is not None:
+            owned.environ.clear()
+            owned.environ.update(access.environ)
+            return owned
+        owned = self._owned[access.key] = _Owned(dict(access.environ))
+        self._group.create_task(self._own(access, owned), name="own-service")
+        self._changed()
+        return owned
+
+    async def _own(self, access: Access, owned: _Owned) -> None:
+        raised = await contained(
+            self._keep(Access(access.options, owned.environ), owned), name="service"
+        )
+        if self._owned.get(access.key) is owned:
+            del self._owned[access.key]
+        if raised is not None:
+            owned.trouble = trouble_of(raised)
+        if not owned.opened.is_set():
+            owned.opened.set()
+        else:
+            if raised is not None:
+                logger.error("a service has ended", exc_info=raised)
+            owned.connection = None
+            for lost in list(owned.users):
+                lost()
+        self._changed()
+
+    async def _keep(self, access: Access, owned: _Owned) -> None:
+        async with (
+            self._open_service(access) as connection,
+            connection.service.subscribe() as changes,
+            asyncio.TaskGroup() as group,
+        ):
+            owned.connection = connection
+            owned.opened.set()
+            following = group.create_task(self._ring_at_ends(changes, owned.bell), name="follow")
+            while not self._over:
+                snapshot = await connection.service.snapshot()
+                if not owned.users and not snapshot.redirections:
+                    break
+                await owned.bell.wait()
+            # From here on whoever asks for it gets a new one, and this one has no users.
+            if self._owned.get(access.key) is owned:
+                del self._owned[access.key]
+            following.cancel()
+
+    async def _ring_at_ends(self, changes: AsyncIterator[Change], bell: Bell) -> None:
+        async for change in changes:
+            if isinstance(change, RedirectionEnded):
+                bell.ring()
+                self._changed()
