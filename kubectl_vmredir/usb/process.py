@@ -172,8 +172,10 @@ class UsbHosts:
         logger.info("the usb-host of %s ended: %s", running.device, _meaning(status))
         if status != 0:
             _tell(running.control, _meaning(status))
-        # The sockets are closed after that: then the device can be claimed again.
-        await self._rescue(running.device.port_path)
+        # Only looked at, as a rule: the device may be about to be claimed again.
+        port_path = running.device.port_path
+        if port_path in await asyncio.to_thread(self._journal.ports):
+            await self._rescue(port_path)
 
     async def _rescue(self, port_path: str) -> None:
         """Give back what is left in a port by a process that is gone; says so if it cannot."""

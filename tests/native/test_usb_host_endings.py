@@ -307,6 +307,7 @@ async def test_a_rescue_leaves_the_claim_of_another_program_alone(
     async with parent(bus, device, tmp_path) as (process, pid):
         process.send_signal(signal.SIGSTOP)
         os.kill(pid, signal.SIGKILL)
+        await saw(device, "closed")
         await nobody_holds(journal, device)
         process.kill()
     device.bind(0, USBFS)
@@ -336,6 +337,7 @@ async def test_after_both_were_killed_the_next_start_gives_the_device_back(
     async with parent(bus, device, tmp_path) as (process, pid):
         process.send_signal(signal.SIGSTOP)
         os.kill(pid, signal.SIGKILL)
+        await saw(device, "closed")
         await nobody_holds(journal, device)
         process.kill()
     assert device.drivers == {0: "", 1: ""}
@@ -366,6 +368,7 @@ async def test_what_is_gone_after_a_crash_needs_no_rescue(
     async with parent(bus, device, tmp_path) as (process, pid):
         process.send_signal(signal.SIGSTOP)
         os.kill(pid, signal.SIGKILL)
+        await saw(device, "closed")
         await nobody_holds(journal, device)
         process.kill()
     device.unplug()
