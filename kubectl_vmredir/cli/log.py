@@ -27,11 +27,19 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-class _Formatter(logging.Formatter):
+class _Lines(logging.Formatter):
+    """One line for each message, whatever text of a device or the cluster is in it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line, without the traceback."""
+        return printable(super().formatMessage(record))
+
+
+class _LinesForPeople(_Lines):
     """Warnings are for the user and look so; the rest is a log."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; it may hold text of the cluster."""
+        """Return the line."""
         if record.levelno == logging.WARNING:
             return f"warning: {printable(record.getMessage())}"
         return super().format(record)
@@ -44,7 +52,7 @@ def start_logging(verbosity: int) -> None:
         verbosity: 0 tells warnings, 2 changes of state, 4 packets, 6 all.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter(_FORMAT))
+    handler.setFormatter(_LinesForPeople(_FORMAT))
     logging.basicConfig(level=_LEVELS.get(verbosity, logging.DEBUG), handlers=[handler])
     if verbosity < 6:
         for name in _CHATTY:
@@ -68,6 +76,6 @@ def log_to(path: Path) -> None:
     """Send the log to a file instead: changes of state at least, or what was asked for."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handler = _PrivateFile(path, maxBytes=_FILE_BYTES, backupCount=1)
-    handler.setFormatter(logging.Formatter(_FORMAT))
+    handler.setFormatter(_Lines(_FORMAT))
     level = min(logging.getLogger().level, logging.INFO)
     logging.basicConfig(level=level, handlers=[handler], force=True)
