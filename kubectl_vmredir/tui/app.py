@@ -185,11 +185,14 @@ class VmRedirApp(App[None]):
                 group.create_task(unbind(redirection_id), name=f"unbind-{redirection_id}")
 
 
-async def run(opener: SessionOpener) -> None:
+async def run(opener: SessionOpener) -> signal.Signals | None:
     """Show the program on the terminal until the user ends it, or a signal does.
 
     The session outlives the screen: leaving it gives back what is still redirected, as soon as
     that harms nobody.
+
+    Returns:
+        The signal that ended it; None if the user did.
 
     Raises:
         ExceptionGroup: If there is a bug.
@@ -197,11 +200,18 @@ async def run(opener: SessionOpener) -> None:
     feed = Feed(opener)
     app = VmRedirApp(feed)
     loop = asyncio.get_running_loop()
+    came: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        came.append(number)
+        app.exit()
+
     for number in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, app.exit)
+        loop.add_signal_handler(number, end, number)
     async with asyncio.TaskGroup() as group:
         hearing = group.create_task(feed.run(), name="feed")
         await app.run_async()
         hearing.cancel()
         if app.bug is not None:
             raise app.bug
+    return came[0] if came else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import os
 import pty
 import sys
@@ -28,6 +29,7 @@ class Terminal:
     def __init__(self, process: asyncio.subprocess.Process, master: int) -> None:
         self._process = process
         self._master = master
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._said = ""
         self._heard = asyncio.Event()
         self._open = True
@@ -63,6 +65,10 @@ class Terminal:
             asyncio.get_running_loop().remove_reader(self._master)
             os.close(self._master)
 
+    def terminate(self) -> None:
+        """Send the signal that asks it to end."""
+        self._process.terminate()
+
     async def end(self) -> int:
         """Wait until it has ended; return its exit status."""
         async with asyncio.timeout(LIMIT_S):
@@ -74,7 +80,7 @@ class Terminal:
         except OSError:  # nobody has the other end any more
             data = b""
         if data:
-            self._said += data.decode()
+            self._said += self._decoder.decode(data)
         else:
             self.hang_up()
         self._heard.set()

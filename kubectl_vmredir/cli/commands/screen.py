@@ -12,7 +12,7 @@ import click
 from kubectl_vmredir.bootstrap import log_file, open_service
 from kubectl_vmredir.cli.log import log_to
 from kubectl_vmredir.cli.options import ClusterCommand
-from kubectl_vmredir.errors import VmRedirError
+from kubectl_vmredir.errors import ExitCode, VmRedirError
 from kubectl_vmredir.tui.app import run
 from kubectl_vmredir.tui.session import Session
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @click.command("screen", cls=ClusterCommand, hidden=True)
 @click.pass_obj
-def command(options: Options) -> None:
+def command(options: Options) -> int:
     """Open the program on this terminal."""
 
     @asynccontextmanager
@@ -42,12 +42,13 @@ def command(options: Options) -> None:
 
     log_to(log_file())
     try:
-        asyncio.run(run(open_session))
+        number = asyncio.run(run(open_session))
     except ExceptionGroup as bugs:
         logger.critical("the program ended because of a bug", exc_info=bugs)
         raise VmRedirError(
             "the program ended because of a bug in it", hint=f"It is described in {log_file()}"
         ) from None
+    return ExitCode.OK if number is None else 128 + number
 
 
 def flags(options: Options) -> tuple[str, ...]:
