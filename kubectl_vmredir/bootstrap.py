@@ -183,25 +183,29 @@ def claims_folder() -> Path:
     return _state_folder() / "claims"
 
 
-def run_usb_host(sockets: tuple[int, int] | None, *, node: int, journal: int, limit_s: int) -> None:
+def run_usb_host(
+    sockets: tuple[int, int] | None, *, node: int, journal: int, root: Path, limit_s: int
+) -> None:
     """Be the usb-host of one device, or give back a device that a former one has left.
 
     Args:
         sockets: Descriptors of the data and the control socket; None to give the device back.
         node: Descriptor of the device node.
         journal: Descriptor of the journal's file of the device, which is locked.
+        root: Where ``sys`` and ``proc`` are.
         limit_s: How long the device may hang.
     """
     from kubectl_vmredir.usb.host import serve
     from kubectl_vmredir.usb.journal import Entry
     from kubectl_vmredir.usb.rescue import rescue
+    from kubectl_vmredir.usb.tree import Tree
 
     if sockets is None:
         rescue(node, Entry(journal), limit_s=limit_s)
     else:
         data, control = (socket.socket(fileno=descriptor) for descriptor in sockets)
         with data, control:
-            serve(data, control, node, Entry(journal), limit_s=limit_s)
+            serve(data, control, node, Entry(journal), tree=Tree(root), limit_s=limit_s)
 
 
 def log_file() -> Path:

@@ -1,7 +1,7 @@
 """The usb-host process: one device, one thread, one loop.
 
-It opens nothing. What it needs was opened by its parent (`process.py`) and inherited: the data and
-control sockets (docs/architecture.md), the device node, and the locked file of the journal. It
+It opens no device. What it needs was opened by its parent (`process.py`) and inherited: the data
+and control sockets (docs/architecture.md), the device node, and the locked file of the journal. It
 ends, and gives the device back, when one of the sockets is closed, on ``{"request": "stop"}``, on
 SIGTERM, and when the device is lost. What it cannot say any more, because a call into the kernel
 hangs or it is killed, its parent says.
@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING, Final
 from kubectl_vmredir.errors import DeviceLost, UsbError, VmRedirError
 from kubectl_vmredir.usb.library import RedirHost, note
 from kubectl_vmredir.usb.rescue import give_back
+from kubectl_vmredir.usb.safety import needed_after_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kubectl_vmredir.model import JsonValue
-    from kubectl_vmredir.usb.journal import Entry
+    from kubectl_vmredir.usb.journal import Claim, Entry
+    from kubectl_vmredir.usb.tree import Tree
 
 READ_BYTES: Final = 256 * 1024
 SEND_BUFFER_BYTES: Final = 1 << 20
@@ -53,7 +55,13 @@ _BROKEN: Final = select.POLLERR | select.POLLHUP
 
 
 def serve(
-    data: socket.socket, control: socket.socket, node: int, entry: Entry, *, limit_s: int
+    data: socket.socket,
+    control: socket.socket,
+    node: int,
+    entry: Entry,
+    *,
+    tree: Tree,
+    limit_s: int,
 ) -> None:
     """Redirect a device, until it is to be given back or is lost.
 
@@ -62,6 +70,7 @@ def serve(
         control: JSON lines.
         node: Descriptor of the device node.
         entry: Of the journal, with the claim in it; closed when the device is given back.
+        tree: Where sysfs and /proc are.
         limit_s: How long one round of the loop may take. The calls in it go into the kernel, where
             a device or its driver can hang: then SIGALRM ends the process.
     """
@@ -72,6 +81,8 @@ def serve(
     signal.alarm(limit_s)
     claim = entry.sign()
     try:
+        if claim is not None:
+            _look_once_more(tree, claim)
         host = RedirHost(node)
     except UsbError as error:
         _tell(control, {"event": "error", "message": str(error)})
@@ -84,6 +95,16 @@ def serve(
     for end in (data, control):
         with contextlib.suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
+
+
+def _look_once_more(tree: Tree, claim: Claim) -> None:
+    """Return if the device has not become needed here since it was found safe to take it.
+
+    Raises:
+        UsbError: If it has.
+    """
+    if why := needed_after_all(tree, tree.real(f"sys/bus/usb/devices/{claim.port_path}")):
+        raise UsbError(f"device {claim.ids} is needed here: {why}")
 
 
 def harden() -> None:

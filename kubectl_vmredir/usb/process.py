@@ -148,6 +148,7 @@ class UsbHosts:
                     control=far_control.fileno(),
                     node=prepared.node,
                     journal=prepared.entry.fileno(),
+                    root=self._root,
                     limit_s=self._call_limit_s,
                 )
                 undo.pop_all()
@@ -191,7 +192,10 @@ class UsbHosts:
                     return
                 stack.callback(os.close, node)
                 process = await _spawn(
-                    node=node, journal=entry.fileno(), limit_s=self._call_limit_s
+                    node=node,
+                    journal=entry.fileno(),
+                    root=self._root,
+                    limit_s=self._call_limit_s,
                 )
             async with asyncio.timeout(self._call_limit_s + _GRACE_S):
                 await _log_output(process)
@@ -214,13 +218,13 @@ def _command() -> Sequence[str]:
     return (sys.executable, "-P", "-m", "kubectl_vmredir", "usb-host")
 
 
-async def _spawn(*, limit_s: int, **descriptors: int) -> Process:
+async def _spawn(*, root: Path, limit_s: int, **descriptors: int) -> Process:
     """Start this program as the usb-host, with descriptors to inherit by the name of their flag."""
     environment = dict(os.environ)
     search = [str(_PACKAGE_FOLDER), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, search))
     flags = [f"--{name}={descriptor}" for name, descriptor in descriptors.items()]
-    flags.append(f"--limit={limit_s}")
+    flags += [f"--root={root}", f"--limit={limit_s}"]
     try:
         return await asyncio.create_subprocess_exec(
             *_command(), *flags,

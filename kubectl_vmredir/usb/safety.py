@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kubectl_vmredir.usb.routes import Address, NetRoute
     from kubectl_vmredir.usb.tree import Tree
 
+_BLOCKS: Final = "sys/class/block"
 _HUB: Final = 0x09
 _STORAGE: Final = 0x08
 _POINTS_SHOWN: Final = 3
@@ -72,6 +73,22 @@ def findings(
     return tuple(sorted(found, key=lambda finding: worst_first.index(finding.danger)))
 
 
+def needed_after_all(tree: Tree, folder: Path) -> str:
+    """Return why a device is not to be taken although it was found safe; empty if it may be.
+
+    To be asked right before it is taken. Until then a process has to start, and a desktop that
+    mounts what was plugged in needs no longer than that.
+
+    Args:
+        tree: Where sysfs and /proc are.
+        folder: Of the device in sysfs, without symbolic links.
+    """
+    if not tree.below(_BLOCKS, folder):
+        return ""
+    found = _of_blocks(tree, folder, udisks=False)
+    return next((each.message for each in found if each.danger is Danger.NEVER), "")
+
+
 def _of_hub(device: LocalDevice) -> list[Finding]:
     if any(usb_class.base == _HUB for usb_class in device.classes):
         return [Finding(Danger.NEVER, "it is a hub, which takes along what is plugged into it")]
@@ -103,8 +120,12 @@ def _of_holders(holders: Iterable[Holder]) -> list[Finding]:
 
 def _of_storage(tree: Tree, device: LocalDevice, folder: Path, *, udisks: bool) -> list[Finding]:
     says_storage = any(usb_class.base == _STORAGE for usb_class in device.classes)
-    if not says_storage and not tree.below("sys/class/block", folder):
+    if not says_storage and not tree.below(_BLOCKS, folder):
         return []
+    return _of_blocks(tree, folder, udisks=udisks)
+
+
+def _of_blocks(tree: Tree, folder: Path, *, udisks: bool) -> list[Finding]:
     try:
         kept = kept_on(tree, folder, _all_mounts(tree), _all_swaps(tree))
     except (OSError, ValueError) as exc:

@@ -31,7 +31,16 @@ from kubectl_vmredir.usb.journal import Claim, FormerDriver, Journal, read_boot_
 from kubectl_vmredir.usb.process import UsbHosts
 from kubectl_vmredir.usb.source import UsbDevices
 from tests.support.usb_emulator import USBFS, EmulatedBus, EmulatedDevice, emulated_bus
-from tests.support.usb_hosts import CLAIMED, DRIVERS, TIMEOUT_S, claimed, nobody_holds, saw
+from tests.support.usb_host_sockets import owned
+from tests.support.usb_hosts import (
+    CLAIMED,
+    DRIVERS,
+    TIMEOUT_S,
+    claimed,
+    ended,
+    nobody_holds,
+    saw,
+)
 
 pytestmark = pytest.mark.native
 
@@ -151,6 +160,29 @@ async def test_a_claim_that_is_cancelled_is_undone(
 
     async with claimed(hosts, device):
         assert device.drivers == CLAIMED
+
+
+async def test_a_device_that_was_mounted_while_its_process_started_is_left_alone(
+    hosts: UsbHosts, bus: EmulatedBus, device: EmulatedDevice, journal: Journal
+) -> None:
+    disk = (bus.root / "sys/bus/usb/devices" / device.local.port_path).resolve() / "block/sdz"
+    disk.mkdir(parents=True)
+    (disk / "dev").write_text("65:144\n")
+    blocks = bus.root / "sys/class/block"
+    blocks.mkdir(parents=True)
+    (blocks / "sdz").symlink_to(disk)
+    mounts = bus.root / "proc/self/mountinfo"
+    mounts.parent.mkdir(parents=True)
+    mounts.write_text("90 28 65:144 / /media/stick rw - vfat /dev/sdz rw\n")
+
+    with owned(await hosts.start(device.local), timeout_s=TIMEOUT_S) as guest:
+        events = await ended(guest)
+
+    why = "device 1209:0001 is needed here: sdz is mounted for writing on /media/stick"
+    assert events == [{"event": "error", "message": why}]
+    assert device.drivers == DRIVERS
+    assert "reset" not in device.events
+    assert journal.ports() == []
 
 
 async def test_drivers_that_a_failed_rescue_did_not_bring_back_are_not_forgotten(

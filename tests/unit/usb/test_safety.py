@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kubectl_vmredir.model import Danger, Finding, Holder
 from kubectl_vmredir.usb.blocks import Kept, Mount, Stacked, Swap
-from kubectl_vmredir.usb.safety import findings, of_kept
+from kubectl_vmredir.usb.safety import findings, needed_after_all, of_kept
 from tests.support.machine_tree import CONTROLLER, VIRTUAL, MachineTree, local_device
 
 AUDIO, NET, HID, STORAGE, HUB = 1, 2, 3, 8, 9
@@ -72,6 +72,32 @@ def test_file_system_that_is_mounted_for_writing_is_never_taken(machine: Machine
         "sdb1 is mounted for writing on /media/user/DATA",
         "udisksctl unmount -b /dev/sdb1",
     )
+
+
+def test_what_was_mounted_after_the_device_was_found_safe_is_seen(machine: MachineTree) -> None:
+    folder = machine.real(machine.stick())
+    assert needed_after_all(machine.tree, folder) == ""
+
+    machine.mount("90 28 8:17 / /media/user/DATA rw - vfat /dev/sdb1 rw")
+
+    why = needed_after_all(machine.tree, folder)
+    assert why == "sdb1 is mounted for writing on /media/user/DATA"
+
+
+def test_what_can_have_been_accepted_is_not_asked_again(machine: MachineTree) -> None:
+    folder = machine.real(machine.stick())
+    machine.mount("90 28 8:17 / /mnt ro - iso9660 /dev/sdb1 ro")
+
+    assert needed_after_all(machine.tree, folder) == ""
+
+
+def test_device_without_disks_is_not_needed_where_mounts_cannot_be_read(tmp_path: Path) -> None:
+    machine = MachineTree(tmp_path)
+    folder = machine.real(machine.usb())
+    machine.write("proc/self/mountinfo", "?\n")
+
+    assert needed_after_all(machine.tree, folder) == ""
+    assert "cannot be told" in needed_after_all(machine.tree, machine.real(machine.stick("1-5")))
 
 
 def test_without_udisks_root_has_to_unmount(machine: MachineTree) -> None:
