@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
@@ -94,13 +94,17 @@ def open_left(entry: Entry, journal: Journal, root: Path) -> int:
         NotPlugged: If there is nothing to be given back.
         UsbError: If the node cannot be opened.
     """
+    with suppress(OSError):  # no room: then who finds the port locked reads of its former process
+        entry.sign()
     claim = entry.read()
     if claim is None or claim.boot_id != journal.boot_id:
         raise NotPlugged("nothing was left")
     tree = Tree(root)
-    folder = f"sys/bus/usb/devices/{claim.port_path}"
-    there = tree.attribute(f"{folder}/busnum"), tree.attribute(f"{folder}/devnum")
-    if there != (str(claim.bus), str(claim.address)):
+    there = [
+        tree.attribute(f"sys/bus/usb/devices/{claim.port_path}/{name}")
+        for name in ("idVendor", "idProduct", "busnum", "devnum")
+    ]
+    if there != [*str(claim.ids).split(":"), str(claim.bus), str(claim.address)]:
         raise NotPlugged("the device is gone")
     path = root / f"dev/bus/usb/{claim.bus:03}/{claim.address:03}"
     try:
@@ -163,7 +167,7 @@ def _describe(device: LocalDevice, folder: Path, journal: Journal) -> Claim:
 
 def _with_what_was_left(claim: Claim, left: Claim | None) -> Claim:
     """Return the claim with the drivers that the device had before a claim that failed."""
-    if left is None or (left.boot_id, left.address) != (claim.boot_id, claim.address):
+    if left is None or left.device != claim.device:
         return claim
     former = {interface.interface: interface.driver for interface in left.interfaces}
     return replace(

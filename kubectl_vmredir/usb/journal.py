@@ -71,6 +71,11 @@ class Claim:
     pid: int
 
     @property
+    def device(self) -> tuple[str, str, VendorProduct, int, int]:
+        """What two claims have in common if they are on one device, from plug to unplug."""
+        return self.boot_id, self.port_path, self.ids, self.bus, self.address
+
+    @property
     def drivers(self) -> tuple[str, ...]:
         """The former driver of each interface, in their order."""
         return tuple(former.driver for former in self.interfaces)

@@ -200,6 +200,7 @@ class UsbHosts:
             async with asyncio.timeout(self._call_limit_s + _GRACE_S):
                 await _log_output(process)
                 status = await process.wait()
+            left = port_path in await asyncio.to_thread(self._journal.ports)
         except TimeoutError:
             _say_not_rescued(port_path, "it does not answer")
         except UsbError as error:
@@ -207,6 +208,8 @@ class UsbHosts:
         else:
             if status != 0:
                 _say_not_rescued(port_path, _meaning(status))
+            elif left:
+                _say_not_rescued(port_path, "the kernel refuses")
             else:
                 logger.info("the device in port %s has its drivers again", port_path)
 

@@ -301,6 +301,24 @@ async def test_a_device_that_hangs_for_good_is_given_back_at_the_next_start(
     assert journal.ports() == []
 
 
+async def test_drivers_that_the_kernel_does_not_take_back_are_said_to_be_missing(
+    hosts: UsbHosts,
+    device: EmulatedDevice,
+    journal: Journal,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "kubectl_vmredir.usb.process")
+    async with claimed(hosts, device) as guest:
+        device.refuses["ioctl"] = errno.EIO
+        os.kill(usb_host_pid(journal, device), signal.SIGKILL)
+        await ended(guest)
+
+    assert device.drivers == {0: "", 1: ""}
+    assert "is not given back to its drivers (the kernel refuses): plug it in anew" in caplog.text
+    assert "has its drivers again" not in caplog.text
+    assert journal.ports() == [device.local.port_path]
+
+
 async def test_a_rescue_leaves_the_claim_of_another_program_alone(
     bus: EmulatedBus, device: EmulatedDevice, journal: Journal, tmp_path: Path
 ) -> None:
