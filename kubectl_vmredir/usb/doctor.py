@@ -188,10 +188,10 @@ def check_bus(tree: Tree) -> Check:
 
 
 def check_udev(tree: Tree) -> Check:
-    """Look whether udev runs, without which nobody tells what is plugged in."""
+    """Look whether udev runs, which lets users open what is plugged in."""
     if tree.exists("run/udev/control"):
         return Check("udev", Outcome.OK, "udev runs")
-    message = "udev does not run here: what is plugged in later is not noticed"
+    message = "udev does not run here: nobody lets users open what is plugged in"
     return Check("udev", Outcome.WARNING, message, "sudo systemctl start systemd-udevd")
 
 
