@@ -45,7 +45,6 @@ class DeviceRow:
         users = [(holder.program, holder.pid) for holder in self.use.holders]
         if self.use.redirected_by is not None:
             users.insert(0, ("kubectl-vmredir", self.use.redirected_by))
-        # 0 is a process of ours that has only just begun.
         return ", ".join(f"{program} ({pid})" if pid else program for program, pid in users)
 
     @property

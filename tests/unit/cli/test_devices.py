@@ -27,7 +27,6 @@ def cells(use: DeviceUse, device: LocalDevice = CARD_READER, *, title: str) -> s
         (DeviceUse(holders=(PCSCD,)), "pcscd (77)"),
         (DeviceUse(holders=(PCSCD, SOMEBODY)), "pcscd (77), another user's program"),
         (DeviceUse(redirected_by=5), "kubectl-vmredir (5)"),
-        (DeviceUse(redirected_by=0), "kubectl-vmredir"),
     ],
 )
 def test_who_uses_a_device_is_shown(use: DeviceUse, shown: str) -> None:
