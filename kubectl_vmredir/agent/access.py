@@ -59,3 +59,9 @@ class AccessKey:
     options: Options
     kubeconfig: str
     lab: str
+
+    def access(self, environ: Mapping[str, str]) -> Access:
+        """Return an access with this key, with variables of another shell besides."""
+        places = {_KUBECONFIG: self.kubeconfig, LAB_VARIABLE: self.lab}
+        others = {name: value for name, value in environ.items() if name not in places}
+        return Access(self.options, others | {name: it for name, it in places.items() if it})

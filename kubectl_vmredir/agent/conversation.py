@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
     from contextlib import AbstractAsyncContextManager
 
-    from kubectl_vmredir.agent.access import Access
+    from kubectl_vmredir.agent.access import Access, AccessKey
     from kubectl_vmredir.agent.control import AgentStatus
     from kubectl_vmredir.agent.messages import Answer
     from kubectl_vmredir.agent.methods import Method
@@ -91,6 +91,7 @@ class Conversation:
         self._server = server
         self._stack = AsyncExitStack()
         self._service: RedirectionService | None = None
+        self._key: AccessKey | None = None
         self._opening = False
         self._questions: dict[int, _Question] = {}
         self._lost = asyncio.Event()
@@ -129,7 +130,7 @@ class Conversation:
             connection = await self._stack.enter_async_context(
                 self._server.services.use(access, self._lost.set)
             )
-            self._service = connection.service
+            self._service, self._key = connection.service, access.key
         finally:
             self._opening = False
         return access.options.namespace or connection.namespace
@@ -220,6 +221,9 @@ class Conversation:
 
     async def _return(self, question_id: int, method: Method, called: Awaitable[object]) -> None:
         value = await called
+        if self._key is not None:
+            # Who is told that it is wanted may rely on it.
+            await self._server.services.settle(self._key)
         await self._send(Done(question_id, Raw(method.value.encode(value))))
 
     async def _stream(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kubectl_vmredir.agent.services import OpenService
+    from kubectl_vmredir.agent.wishes import Wishes
     from kubectl_vmredir.service.interface import ExitRisk
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class AgentServer:
 
     Args:
         open_service: Opens a service.
+        wishes: What is wanted; gone on with from the beginning.
         idle_s: How long to stay when nobody needs it; None for ever.
         wall_clock: Returns seconds since the epoch.
     """
@@ -54,11 +56,13 @@ class AgentServer:
     def __init__(
         self,
         open_service: OpenService,
+        wishes: Wishes,
         *,
         idle_s: float | None = IDLE_S,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._open_service = open_service
+        self._wishes = wishes
         self._idle_s = idle_s
         self._started = wall_clock()
         self._bell = Bell()
@@ -73,7 +77,9 @@ class AgentServer:
             listening: The socket; closed at the end.
         """
         async with asyncio.TaskGroup() as group:
-            self.services = Services(self._open_service, group, self._bell.ring)
+            self.services = Services(self._open_service, group, self._bell.ring, self._wishes)
+            for wanted in self._wishes.load():
+                self.services.restore(wanted.key.access(os.environ))
             server = await asyncio.start_unix_server(
                 lambda reader, writer: self._welcome(reader, writer, group),
                 sock=listening,

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kubectl_vmredir.agent.access import Access
-from kubectl_vmredir.agent.wire import error_of, trouble_of
+from kubectl_vmredir.agent.wire import BUG, error_of, trouble_of
+from kubectl_vmredir.backoff import exponential_backoff
 from kubectl_vmredir.bootstrap import Connection
+from kubectl_vmredir.errors import AgentError
 from kubectl_vmredir.service.bell import Bell
 from kubectl_vmredir.service.bulkhead import contained
 from kubectl_vmredir.service.interface import SHUTDOWN_WAIT_S, RedirectionEnded
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from kubectl_vmredir.agent.access import AccessKey
+    from kubectl_vmredir.agent.wishes import Wishes
+    from kubectl_vmredir.backoff import BackoffFactory
     from kubectl_vmredir.service.interface import Change, ExitRisk, Trouble
 
 logger = logging.getLogger(__name__)
@@ -54,15 +58,26 @@ class Services:
         open_service: Opens one.
         group: Runs their owners.
         changed: Called when there is one more or less of them, or less for them to do.
+        wishes: What is wanted of them, also when they are not open.
+        backoff: How long to wait between two tries to open one that is wanted.
     """
 
     def __init__(
-        self, open_service: OpenService, group: asyncio.TaskGroup, changed: Callable[[], None]
+        self,
+        open_service: OpenService,
+        group: asyncio.TaskGroup,
+        changed: Callable[[], None],
+        wishes: Wishes,
+        *,
+        backoff: BackoffFactory = exponential_backoff,
     ) -> None:
         self._open_service = open_service
+        self._wishes = wishes
+        self._backoff = backoff
         self._group = group
         self._changed = changed
         self._owned: dict[AccessKey, _Owned] = {}
+        self._closing = False
         self._over = False
 
     def __len__(self) -> int:
@@ -92,6 +107,20 @@ class Services:
             owned.users.remove(lost)
             owned.bell.ring()
 
+    def restore(self, access: Access) -> None:
+        """Open a service, of which something is wanted, and go on with that."""
+        self._obtain(access)
+
+    async def settle(self, key: AccessKey) -> None:
+        """Write down what is wanted of a service, if that has changed.
+
+        Raises:
+            AgentError: If it cannot be written.
+        """
+        owned = self._owned.get(key)
+        if owned is not None and owned.connection is not None and not self._closing:
+            await self._wishes.put(key, owned.connection.service.wishes())
+
     async def redirections(self) -> int:
         """Return how many redirections they keep up, all together."""
         snapshots = [await connection.service.snapshot() for connection in self._connections()]
@@ -106,16 +135,19 @@ class Services:
     async def shutdown(self, deadline_s: float = SHUTDOWN_WAIT_S) -> None:
         """End all redirections, as far as that harms nobody; nothing can be bound from now on.
 
+        What is wanted stays wanted.
+
         Args:
             deadline_s: How long to wait for the gate.
         """
+        self._closing = True
         async with asyncio.TaskGroup() as group:
             for connection in self._connections():
                 group.create_task(connection.service.shutdown(deadline_s), name="shutdown")
 
     def close(self) -> None:
         """End them all, whatever they own; :meth:`shutdown` was before."""
-        self._over = True
+        self._closing = self._over = True
         for owned in self._owned.values():
             owned.bell.ring()
 
@@ -134,44 +166,58 @@ class Services:
         return owned
 
     async def _own(self, access: Access, owned: _Owned) -> None:
-        raised = await contained(
-            self._keep(Access(access.options, owned.environ), owned), name="service"
-        )
+        delays = self._backoff()
+        while True:
+            raised = await contained(self._keep(access, owned), name="service")
+            if raised is not None:
+                owned.trouble = trouble_of(raised)
+                logger.warning("a service is not to be had: %s", owned.trouble.message)
+                if owned.connection is not None and owned.trouble.kind == BUG:
+                    logger.error("a service has a bug", exc_info=raised)
+            if owned.connection is not None:
+                owned.connection = None
+                for lost in list(owned.users):
+                    lost()
+            owned.opened.set()
+            if raised is None or not self._wishes.of(access.key):
+                break
+            await owned.bell.wait(asyncio.get_running_loop().time() + next(delays))
+            if self._over:
+                break
         if self._owned.get(access.key) is owned:
             del self._owned[access.key]
-        if raised is not None:
-            owned.trouble = trouble_of(raised)
-        if not owned.opened.is_set():
-            owned.opened.set()
-        else:
-            if raised is not None:
-                logger.error("a service has ended", exc_info=raised)
-            owned.connection = None
-            for lost in list(owned.users):
-                lost()
         self._changed()
 
     async def _keep(self, access: Access, owned: _Owned) -> None:
+        """Open a service, and keep it open until nobody needs it."""
+        key = access.key
         async with (
-            self._open_service(access) as connection,
+            self._open_service(Access(access.options, owned.environ)) as connection,
             connection.service.subscribe() as changes,
             asyncio.TaskGroup() as group,
         ):
+            for kept in self._wishes.of(key):
+                connection.service.restore(kept)
             owned.connection = connection
             owned.opened.set()
-            following = group.create_task(self._ring_at_ends(changes, owned.bell), name="follow")
+            following = group.create_task(self._follow(changes, key, owned.bell), name="follow")
             while not self._over:
                 snapshot = await connection.service.snapshot()
                 if not owned.users and not snapshot.redirections:
                     break
                 await owned.bell.wait()
             # From here on whoever asks for it gets a new one, and this one has no users.
-            if self._owned.get(access.key) is owned:
-                del self._owned[access.key]
+            if self._owned.get(key) is owned:
+                del self._owned[key]
             following.cancel()
 
-    async def _ring_at_ends(self, changes: AsyncIterator[Change], bell: Bell) -> None:
+    async def _follow(self, changes: AsyncIterator[Change], key: AccessKey, bell: Bell) -> None:
+        """Write down what is wanted, and notice when there is less to do."""
         async for change in changes:
+            try:
+                await self.settle(key)
+            except AgentError as error:
+                logger.error("%s", error)
             if isinstance(change, RedirectionEnded):
                 bell.ring()
                 self._changed()

@@ -36,6 +36,9 @@ Raw = NewType("Raw", object)
 MAX_LINE_BYTES: Final = 64 << 20
 """A list of 10,000 VMs takes 8 MB; what is longer than this is no message of ours."""
 
+BUG: Final = "InternalError"
+"""Kind of the trouble that nobody raised on purpose."""
+
 _TAG: Final = "type"
 _NAMES: Final = {
     **vars(model),
@@ -116,9 +119,7 @@ def trouble_of(raised: BaseExceptionGroup[BaseException]) -> Trouble:
     first = _first(raised if bugs is None else bugs)
     if isinstance(first, VmRedirError):
         return interface.Trouble.of(first)
-    return interface.Trouble(
-        "InternalError", f"internal error: {first!r}", "", int(ExitCode.FAILURE)
-    )
+    return interface.Trouble(BUG, f"internal error: {first!r}", "", int(ExitCode.FAILURE))
 
 
 def _first(raised: BaseExceptionGroup[BaseException]) -> BaseException:

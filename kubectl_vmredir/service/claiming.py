@@ -57,6 +57,11 @@ class DeviceClaimer:
         self._tried_out = False
         self._told: set[str] = set()
 
+    @property
+    def consent(self) -> Consent:
+        """Which dangers the user accepts."""
+        return self._consent
+
     def start_afresh(self, consent: Consent) -> None:
         """Try again at once: the user has acted, and accepts other dangers now."""
         self._consent = consent

@@ -28,6 +28,7 @@ from kubectl_vmredir.service.claiming import DeviceClaimer
 from kubectl_vmredir.service.gate import Act, Wait
 from kubectl_vmredir.service.identity import same_user
 from kubectl_vmredir.service.interface import Numbers, Trouble
+from kubectl_vmredir.service.kept import KeptWish
 from kubectl_vmredir.service.linking import LinkKeeper
 from kubectl_vmredir.service.story import Story, first_status
 
@@ -151,6 +152,11 @@ class Redirection:
         self._look_after_s = SETTLING_S
         self._moved_before = _Moved()
 
+    @property
+    def kept(self) -> KeptWish:
+        """What it takes to go on with it in another process."""
+        return KeptWish(self.wish, self._bound_by, self._claimer.consent)
+
     def numbers(self) -> Numbers:
         """Return the counters as they are now."""
         moved, round_trip_s = self._moved_before, None
@@ -193,6 +199,7 @@ class Redirection:
         while True:
             try:
                 if self.session is None:
+                    await self._identified()
                     await self._bind_allowed()
                     self.session = await self._claimer.claimed()
                     self._blocked_by = ""
@@ -235,6 +242,22 @@ class Redirection:
         self.story.enter(RedirectionState.BLOCKED, message, trouble=trouble)
 
     # -- the device -------------------------------------------------------------------------
+
+    async def _identified(self) -> None:
+        """Return when it is known who we are: at bind it was asked, after a restart it was not.
+
+        Raises:
+            ClusterError: If a person must act before it can be known.
+        """
+        delays = self._around.backoff()
+        while self._around.identity.current is None:
+            try:
+                await self._around.identity.ask()
+            except ClusterError as error:
+                if not error.retryable:
+                    raise
+                self.story.enter(RedirectionState.HOLDING, str(error), trouble=Trouble.of(error))
+                await self.bell.wait(asyncio.get_running_loop().time() + next(delays))
 
     async def _bind_allowed(self) -> None:
         """Return when the gate allows to bind.

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from kubectl_vmredir.model import DeviceUse, LocalDevice, VmiRef, VmiView
     from kubectl_vmredir.service.gate import Rule
     from kubectl_vmredir.service.interface import BindRequest, Change, VmiNews
+    from kubectl_vmredir.service.kept import KeptWish
     from kubectl_vmredir.service.ports import Cluster, DeviceSource, Dialer
 
 logger = logging.getLogger(__name__)
@@ -214,7 +215,7 @@ class Service:
         check_unwished(device, self._wishes())
         check_free(device, use)
         wish = Wish(
-            id=next(self._ids),
+            id=self._unused_id(),
             device=lasting(request.device, device, plugged_in),
             description=description(device),
             vmi=vmi.ref,
@@ -275,6 +276,22 @@ class Service:
     ) -> AbstractAsyncContextManager[AsyncIterator[Change]]:
         """See ``RedirectionService.subscribe``."""
         return self._publisher.subscribe(numbers=numbers)
+
+    # -- what outlives the process ----------------------------------------------------------
+
+    def wishes(self) -> tuple[KeptWish, ...]:
+        """Return what it takes to go on elsewhere with all that is not being ended."""
+        return tuple(redirection.kept for redirection in self._supervisor.lasting())
+
+    def restore(self, kept: KeptWish) -> None:
+        """Go on with the redirection of a process that has ended, unless it is there already.
+
+        Nothing is checked now: what is not there yet, or not as it was, is waited for.
+        """
+        if all(wish.id != kept.wish.id for wish in self._wishes()):
+            self._supervisor.start(
+                Redirection(kept.wish, kept.bound_by, kept.consent, self._around)
+            )
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -343,6 +360,10 @@ class Service:
 
     def _wishes(self) -> Iterator[Wish]:
         return (redirection.wish for redirection in self._supervisor)
+
+    def _unused_id(self) -> RedirectionId:
+        used = {wish.id for wish in self._wishes()}
+        return next(name for name in self._ids if name not in used)
 
     # -- what is known ----------------------------------------------------------------------
 

@@ -62,6 +62,11 @@ class Supervisor:
         """Iterate over the redirections, oldest first."""
         return iter([supervised.redirection for supervised in self._supervised.values()])
 
+    def lasting(self) -> Iterator[Redirection]:
+        """Iterate over those that nobody has asked to end, oldest first."""
+        found = list(self._supervised.values())
+        return (supervised.redirection for supervised in found if not supervised.ending)
+
     def start(self, redirection: Redirection) -> None:
         """Keep a redirection up from now on."""
         following = contextlib.ExitStack()

@@ -14,14 +14,27 @@ from kubectl_vmredir.agent.client import AgentClient
 from kubectl_vmredir.agent.line import Line, connect
 from kubectl_vmredir.agent.places import listen
 from kubectl_vmredir.agent.server import AgentServer
+from kubectl_vmredir.agent.wishes import Wishes
 from kubectl_vmredir.bootstrap import Connection, Options
-from kubectl_vmredir.errors import AgentGone, VmRedirError
-from kubectl_vmredir.model import RedirectionId
+from kubectl_vmredir.errors import AgentGone, ClusterError, VmRedirError
+from kubectl_vmredir.model import Identity, RedirectionId, VmiView
 from kubectl_vmredir.service.interface import ExitRisk
 from kubectl_vmredir.service.service import Service
+from tests.support.fake_cluster import ALICE
+from tests.support.fake_usb import FakeDevices
 from tests.support.service_world import World, a_world
 
 NOBODY = Access(Options(), {})
+
+
+async def at_once(work: Callable[[], None]) -> None:
+    """Block: no thread is waited for by a clock that jumps."""
+    work()
+
+
+def wishes_in(folder: Path) -> Wishes:
+    """Return the wishes of a folder, written and read without a thread."""
+    return Wishes(folder / "wishes", run=at_once, wall_clock=lambda: 7.0)
 
 
 @asynccontextmanager
@@ -70,7 +83,8 @@ async def through_a_socket() -> AsyncIterator[Callable[[Service], Awaitable[Serv
             async def open_service(access: Access) -> AsyncIterator[Connection]:
                 yield Connection(service, "demo")
 
-            server = AgentServer(open_service, idle_s=None)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vmredir-"))
+            server = AgentServer(open_service, wishes_in(Path(folder)), idle_s=None)
             path = await stack.enter_async_context(serving(server))
             line, _ = await stack.enter_async_context(connect(path))
             reached = ReachedService(line, service)
@@ -87,19 +101,27 @@ class Worlds:
         open: The worlds of the services that are open, in the order of their opening.
         refusal: Raised instead of opening one.
         seen: The variables that each service was opened with; changed by its later users.
+        vmis: Those of the clusters; none for the usual one.
+        devices: Makes the devices of each world; None for the usual ones.
+        me: Who the user is to the clusters; an error is raised instead of said.
     """
 
     def __init__(self) -> None:
         self.open: list[World] = []
         self.refusal: VmRedirError | None = None
         self.seen: list[Mapping[str, str]] = []
+        self.vmis: tuple[VmiView, ...] = ()
+        self.devices: Callable[[], FakeDevices] | None = None
+        self.me: Identity | ClusterError = ALICE
 
     @asynccontextmanager
     async def __call__(self, access: Access) -> AsyncIterator[Connection]:
         if self.refusal is not None:
             raise self.refusal
         self.seen.append(access.environ)
-        async with a_world() as world:
+        devices = self.devices() if self.devices is not None else None
+        async with a_world(*self.vmis, devices=devices) as world:
+            world.cluster.me = self.me
             self.open.append(world)
             try:
                 yield Connection(world.service, "demo")

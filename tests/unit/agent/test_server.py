@@ -33,7 +33,7 @@ from kubectl_vmredir.errors import (
 )
 from kubectl_vmredir.model import DeviceSelector, LocalDevice
 from kubectl_vmredir.service.interface import BindRequest, ClosingWaits, RedirectionEnded, Snapshot
-from tests.support.agent_world import NOBODY, Worlds, client_of, serving
+from tests.support.agent_world import NOBODY, Worlds, client_of, serving, wishes_in
 from tests.support.fake_usb import device
 from tests.support.service_world import FEDORA, STICK
 from tests.support.virtual_clock import after, at_rest
@@ -50,8 +50,8 @@ def worlds() -> Worlds:
 
 
 @pytest.fixture
-def server(worlds: Worlds) -> AgentServer:
-    return AgentServer(worlds, wall_clock=lambda: 7.0)
+def server(worlds: Worlds, tmp_path: Path) -> AgentServer:
+    return AgentServer(worlds, wishes_in(tmp_path), wall_clock=lambda: 7.0)
 
 
 @pytest.fixture
@@ -238,9 +238,10 @@ async def test_client_that_asks_without_end_is_sent_away(path: Path) -> None:
         max_size=10,
     )
 )
-def test_whatever_a_client_sends_the_agent_goes_on(lines: list[bytes]) -> None:
+def test_whatever_a_client_sends_the_agent_goes_on(lines: list[bytes], tmp_path: Path) -> None:
     async def play() -> None:
-        async with serving(AgentServer(Worlds())) as path, client_of(path) as other:
+        server = AgentServer(Worlds(), wishes_in(tmp_path))
+        async with serving(server) as path, client_of(path) as other:
             async with raw(path, HELLO + b"".join(line + b"\n" for line in lines)):
                 assert await other.snapshot() == Snapshot(())
             assert (await other.status()).clients <= 2
@@ -451,8 +452,7 @@ async def test_stream_ends_with_the_agent(server: AgentServer, worlds: Worlds) -
 # -- the end ----------------------------------------------------------------------------------
 
 
-async def test_agent_ends_when_nobody_needs_it() -> None:
-    server = AgentServer(Worlds())
+async def test_agent_ends_when_nobody_needs_it(server: AgentServer) -> None:
     async with serving(server) as path:
         async with client_of(path):
             await after(IDLE_S * 2)
@@ -534,7 +534,7 @@ async def test_forced_stop_waits_for_nothing(path: Path, worlds: Worlds) -> None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-async def test_another_user_gets_no_word_out_of_the_agent(worlds: Worlds) -> None:
+async def test_another_user_gets_no_word_out_of_the_agent(worlds: Worlds, tmp_path: Path) -> None:
     code = (
         "import os, socket, sys\n"
         "os.setuid(65534)\n"
@@ -546,7 +546,7 @@ async def test_another_user_gets_no_word_out_of_the_agent(worlds: Worlds) -> Non
         "    print('reset')\n"
     )
 
-    async with serving(AgentServer(worlds, idle_s=None)) as path:
+    async with serving(AgentServer(worlds, wishes_in(tmp_path), idle_s=None)) as path:
         # As if the folder and the socket were open to all.
         os.chmod(path.parent, 0o755)
         os.chmod(path, 0o666)
