@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _DANGERS: Final = {
     Danger.NEVER: "Never",
     Danger.FORCE: "With --force",
-    Danger.ALLOW: "With --allow",
+    Danger.ALLOW: "With --allow keyboard",
     Danger.NOTE: "Note",
 }
 

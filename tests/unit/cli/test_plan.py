@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -67,6 +68,25 @@ def test_plan_of_a_bind_that_would_be_refused_says_why_and_has_its_exit_status(
     assert "VM             demo/fedora\n" in said.out
     assert said.out.endswith("Result         it would be refused\n")
     assert said.err.splitlines() == ["error: it is needed here", "hint: Unmount it."]
+
+
+@pytest.mark.parametrize(
+    ("danger", "title"),
+    [
+        (Danger.NEVER, "Never"),
+        (Danger.FORCE, "With --force"),
+        (Danger.ALLOW, "With --allow keyboard"),
+    ],
+)
+def test_plan_says_which_flag_accepts_what_was_found(
+    danger: Danger, title: str, capsys: Capture
+) -> None:
+    found = DeviceUse(findings=(Finding(danger, "it is the only pointer"),))
+
+    show(dataclasses.replace(PLAN, use=found, notes=()), None)
+
+    rows = [re.split(" {3,}", line) for line in capsys.readouterr().out.splitlines()]
+    assert [title, "it is the only pointer"] in rows
 
 
 def test_plan_of_a_device_without_a_name_or_a_use_has_no_empty_lines(capsys: Capture) -> None:
