@@ -410,6 +410,21 @@ async def test_the_process_has_no_more_rights_and_files_than_it_needs(
         assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (64, 64)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may look into a usb-host")
+async def test_the_process_has_none_of_the_files_that_its_parent_has(
+    hosts: UsbHosts, device: EmulatedDevice, journal: Journal, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    with secret.open("w") as file:
+        os.set_inheritable(file.fileno(), True)
+        async with claimed(hosts, device):
+            folder = f"/proc/{usb_host_pid(journal, device)}/fd"
+            files = {os.readlink(f"{folder}/{number}") for number in os.listdir(folder)}
+
+    assert str(secret) not in files
+    assert str(tmp_path / f"claims/{device.local.port_path}.json") in files
+
+
 async def test_what_the_libraries_say_is_logged_and_not_shown(
     hosts: UsbHosts,
     device: EmulatedDevice,
