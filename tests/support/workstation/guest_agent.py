@@ -178,8 +178,12 @@ class GuestAgent:
     async def _read(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
             fact = json.loads(line)
-            if running := self._running.get(fact["id"]):
+            number = fact["id"]
+            # What was started before the VM moved here is not ours.
+            if running := self._running.get(number):
                 running.heard(fact)
+                if "status" in fact:
+                    del self._running[number]
 
 
 def _text(characters: str) -> str:

@@ -44,7 +44,14 @@ async def qemu_lab(image: GuestImage, folder: Path) -> AsyncIterator[Lab]:
 
 
 class Target:
-    """A VM of the lab; an async context manager."""
+    """A VM of the lab; an async context manager.
+
+    Args:
+        lab: Whose VM it is.
+
+    Attributes:
+        agent: Runs commands in it; another one after each migration.
+    """
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab

@@ -97,6 +97,10 @@ class WorkstationVm:
     Args:
         image: What it boots.
         folder: For its sockets and what is written in it; must be empty.
+
+    Attributes:
+        folder: The same.
+        agent: Runs commands in it.
     """
 
     def __init__(self, image: GuestImage, folder: Path) -> None:
