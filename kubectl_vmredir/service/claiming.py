@@ -105,8 +105,7 @@ class DeviceClaimer:
                 session = await self.found() or await self._claim(device)
             except UsbError as error:
                 self._not_before = self._loop.time() + next(self._delays)
-                # It may have been unplugged since we looked.
-                if not (error.retryable or isinstance(error, DeviceNotFound)):
+                if not (error.retryable or await self._is_gone(device, error)):
                     raise
                 self._story.enter(RedirectionState.WAITING_DEVICE, str(error))
             else:
@@ -126,6 +125,11 @@ class DeviceClaimer:
                     await self._bell.wait()
                 case candidates:
                     raise DeviceAmbiguous(selector, candidates)
+
+    async def _is_gone(self, device: LocalDevice, error: UsbError) -> bool:
+        """Return whether a device was unplugged since we looked; whatever came of that."""
+        plugged_in = await self._around.devices.devices()
+        return isinstance(error, DeviceNotFound) or device not in plugged_in
 
     async def _claim(self, device: LocalDevice) -> DeviceSession:
         use = await self._around.sessions.use(device)

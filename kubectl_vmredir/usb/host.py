@@ -48,6 +48,8 @@ LAST_WORDS_S: Final = 1.0
 REQUEST_BYTES: Final = 4096
 """Longest line that is taken on the control socket."""
 
+UNPLUGGED: Final = "it was unplugged"
+
 _OPEN_FILES: Final = 64
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -85,7 +87,10 @@ def serve(
             _look_once_more(tree, claim)
         host = RedirHost(node)
     except UsbError as error:
-        _tell(control, {"event": "error", "message": str(error)})
+        if _is_unplugged(node):
+            _tell(control, {"event": "lost", "reason": UNPLUGGED})
+        else:
+            _tell(control, {"event": "error", "message": str(error)})
     else:
         _tell(control, {"event": "claimed", "drivers": list(claim.drivers) if claim else []})
         _Session(host, data, control, node, stop, limit_s).run()
@@ -105,6 +110,12 @@ def _look_once_more(tree: Tree, claim: Claim) -> None:
     """
     if why := needed_after_all(tree, tree.real(f"sys/bus/usb/devices/{claim.port_path}")):
         raise UsbError(f"device {claim.ids} is needed here: {why}")
+
+
+def _is_unplugged(node: int) -> bool:
+    poll = select.poll()
+    poll.register(node, 0)
+    return any(events & _BROKEN for _, events in poll.poll(0))
 
 
 def harden() -> None:
@@ -199,7 +210,7 @@ class _Session:
             except ConnectionError:
                 return
             if ready.get(self._node, 0) & _BROKEN:
-                raise DeviceLost("it was unplugged")
+                raise DeviceLost(UNPLUGGED)
             if host.output.size > OUTPUT_LIMIT_BYTES:
                 raise UsbError("the VM does not take what the device sends")
 

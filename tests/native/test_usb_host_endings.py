@@ -171,6 +171,18 @@ async def test_unplugging_an_idle_device_is_told_to_parent_and_guest(
         assert journal.ports() == []
 
 
+async def test_a_device_that_is_unplugged_while_it_is_claimed_is_lost(
+    hosts: UsbHosts, device: EmulatedDevice, journal: Journal
+) -> None:
+    with owned(await hosts.start(device.local), timeout_s=TIMEOUT_S) as guest:
+        device.unplug()
+
+        events = await ended(guest)
+
+    assert events == [UNPLUGGED]
+    assert journal.ports() == []
+
+
 async def test_transfers_under_way_fail_when_the_device_is_unplugged(
     hosts: UsbHosts, device: EmulatedDevice
 ) -> None:

@@ -350,6 +350,26 @@ async def test_device_that_vanishes_while_it_is_looked_at_is_waited_for() -> Non
         assert await world.state(bound) is S.WAITING_DEVICE
 
 
+async def test_device_that_is_unplugged_while_it_is_claimed_is_waited_for(world: World) -> None:
+    bound = await world.bind()
+    world.devices.claims = False
+    world.devices.hosts[0].end()
+    await after(RETRY_S)
+    assert await world.state(bound) is S.CLAIMING
+
+    world.devices.unplug(device())
+    world.devices.hosts[1].say(event="error", message="LIBUSB_ERROR_IO")
+    world.devices.hosts[1].end()
+    await after(RETRY_S)
+    assert await world.state(bound) is S.WAITING_DEVICE
+    world.devices.claims = True
+    world.devices.plug(device(address=9))
+    await after(RETRY_S)
+
+    assert await world.state(bound) is S.CONNECTED
+    assert S.BLOCKED not in await world.states(bound)
+
+
 # -- the only keyboard ------------------------------------------------------------------------
 
 
