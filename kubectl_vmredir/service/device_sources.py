@@ -151,7 +151,7 @@ class AllDevices:
             async for _ in changes:
                 self._announce()
         except UsbUnavailable as error:
-            logger.info("a source of devices is left out: %s", error)
+            logger.warning("what is plugged in or unplugged is not seen any more: %s", error)
 
     def _announce(self) -> None:
         self._version += 1

@@ -121,7 +121,9 @@ async def test_an_error_of_the_body_comes_out_as_it_is() -> None:
             raise BrokenPipeError
 
 
-async def test_a_source_that_hears_nothing_more_does_not_end_the_others() -> None:
+async def test_a_source_that_hears_nothing_more_says_so_and_does_not_end_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     deaf, real = Deaf(VIRTUAL), FakeDevices(REAL)
     async with (
         asyncio.timeout(1),
@@ -133,6 +135,9 @@ async def test_a_source_that_hears_nothing_more_does_not_end_the_others() -> Non
 
         real.unplug(REAL)
         await anext(changes)
+    (warning,) = caplog.records
+    assert warning.levelname == "WARNING"
+    assert "is not seen any more" in warning.getMessage()
 
 
 async def test_a_machine_without_usb_says_so_whatever_is_asked() -> None:
