@@ -160,6 +160,10 @@ def of_cluster(world: World, since: str) -> Look:
     """
     if world.unopened is not None:
         return Look("✖", "no cluster", Tone.BAD)
+    if world.vmis_bad is not None and world.vmis is None:
+        kind = world.vmis_bad.trouble.kind
+        words = {"Forbidden": "no permission", "LoginRequired": "login needed"}
+        return Look("✖", words.get(kind, "no answer"), Tone.BAD)
     if world.vmis_bad is not None:
         return Look("✖", f"no news since {since}", Tone.BAD)
     if world.vmis is None:

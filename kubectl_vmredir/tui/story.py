@@ -15,12 +15,22 @@ if TYPE_CHECKING:
     from kubectl_vmredir.service.interface import RedirectionStatus, StoryEvent
     from kubectl_vmredir.tui.world import World
 
-_SPARKS_FROM_WIDTH = 60
+_WIDEST_SPARKS = 30
 _QUIET = looks.Tone.QUIET.style
 
 
-def facts(world: World, status: RedirectionStatus, now: float, width: int) -> Content:
-    """Return what is so now, in lines of at most that many cells."""
+def facts(
+    world: World, status: RedirectionStatus, now: float, width: int, *, whole: bool
+) -> Content:
+    """Return what is so now, in lines of at most that many cells.
+
+    Args:
+        world: What is known.
+        status: The redirection.
+        now: Seconds since the epoch.
+        width: Cells of a line.
+        whole: Whether what is longer goes on in the next line, instead of being cut.
+    """
     lines = [
         _heading(world, status),
         _way(status),
@@ -33,6 +43,8 @@ def facts(world: World, status: RedirectionStatus, now: float, width: int) -> Co
         lines.insert(1, _trouble(status))
     if status.trial_ends is not None:
         lines.insert(1, _trial(status.trial_ends))
+    if whole:
+        return Content("\n").join(part for text in lines for part in text.wrap(width))
     return Content("\n").join(text.truncate(width, ellipsis=True) for text in lines)
 
 
@@ -107,7 +119,7 @@ def _numbers(status: RedirectionStatus) -> Content:
 
 
 def _traffic(status: RedirectionStatus, rates: Rates, now: float, width: int) -> Content:
-    bars = min((width - 46) // 2, 30) if width >= _SPARKS_FROM_WIDTH else 0
+    bars = max(min((width - 58) // 2, _WIDEST_SPARKS), 0)
     up, down = rates.up(now), rates.down(now)
     return Content.assemble(
         ("↑ to VM ", _QUIET),

@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Button, Checkbox
 
-from kubectl_vmredir.errors import VmRedirError
+from kubectl_vmredir.errors import DeviceUnsafe, VmRedirError
 from kubectl_vmredir.model import Danger, DeviceSelector, HandoverKind
 from kubectl_vmredir.service.interface import TRIAL_S, Trouble
 from kubectl_vmredir.tui import command_lines
@@ -17,6 +17,7 @@ from kubectl_vmredir.tui.drawing import plain, printable
 from kubectl_vmredir.tui.looks import Tone, of_danger
 from kubectl_vmredir.tui.screens.dialog import CANCEL, Choice, Dialog, command_line
 from kubectl_vmredir.tui.selection import device_name
+from kubectl_vmredir.tui.widgets.consent import Consent
 from kubectl_vmredir.tui.widgets.live_text import LiveText
 from kubectl_vmredir.tui.widgets.pairs import Pairs
 
@@ -71,20 +72,14 @@ class BindDialog(Dialog["BindRequest"]):
         self._plan = Pairs()
         self._rows: list[Pair] = []
         self._command = LiveText(classes="dialog--command")
-        self._force = Checkbox(
-            Content("take it although it is in use here (--force)"), id="force", compact=True
-        )
-        self._allow = Checkbox(
-            Content(
-                f"let it go; it comes back after {TRIAL_S:.0f} s unless kept (--allow keyboard)"
-            ),
+        self._force = Consent("take it although it is in use here (--force)", id="force")
+        self._allow = Consent(
+            f"let it go; it comes back after {TRIAL_S:.0f} s unless kept (--allow keyboard)",
             id="allow",
-            compact=True,
         )
 
     def body(self) -> Iterable[Widget]:
         """See :meth:`Dialog.body`."""
-        self._force.display = self._allow.display = False
         return (self._plan, self._force, self._allow, self._command)
 
     def choices(self) -> Iterable[Choice]:
@@ -195,7 +190,7 @@ def _findings(plan: BindPlan) -> list[Pair]:
         rows.append(("Here", Content.styled("● nothing needs it", Tone.GOOD.style)))
     said = {finding.message for finding in plan.use.findings}
     rows += [("Note", plain(note)) for note in plan.notes if note not in said]
-    if plan.trouble is not None:
+    if plan.trouble is not None and plan.trouble.kind != DeviceUnsafe.__name__:  # said above
         rows.append(("Refused", Content("\n").join(_trouble(plan.trouble))))
     return rows
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from kubectl_vmredir.service.interface import RedirectionView
     from kubectl_vmredir.tui.world import World
 
+_TALL: Final = 16
+"""From this height on there is room for facts of more than one line."""
+
 _COLUMNS: Final = (Column("TIME", 8), Column("STATE", 16), Column("WHAT HAPPENED"))
 
 
@@ -67,7 +70,11 @@ class RedirectionPane(Pane[StoryEvent]):
             if matches(f"{event.state} {story.event_text(event)}")
         ]
         notice = story.facts(
-            self._world, view.status, self._wall_clock(), max(self.size.width - 2, 1)
+            self._world,
+            view.status,
+            self._wall_clock(),
+            max(self.size.width - 2, 1),
+            whole=self.size.height >= _TALL,
         )
         hidden = len(view.story) - len(events)
         self.show_rows(events, notice, f"{len(events)} of {len(view.story)}" if hidden else "")

@@ -1,0 +1,273 @@
+"""What the screens look like; see tests/support/pictures.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from kubectl_vmredir.errors import ClusterUnreachable, DeviceUnsafe, Forbidden
+from kubectl_vmredir.model import (
+    Danger,
+    DeviceSelector,
+    DeviceUse,
+    Finding,
+    HandoverKind,
+    RedirectionState,
+)
+from kubectl_vmredir.service.interface import (
+    Handover,
+    Numbers,
+    RedirectionChanged,
+    StoryAdded,
+    StoryEvent,
+    Trouble,
+    VmiChanged,
+    VmisUncertain,
+)
+from tests.support.pictures import compare
+from tests.support.scripted_service import (
+    NOON,
+    PLAIN,
+    RUDE,
+    STICK,
+    TOKEN,
+    VMIS,
+    WIN11,
+    ScriptedService,
+    migrating,
+    redirection,
+    vmi,
+)
+from tests.support.tui import NARROW, WIDE, Tui, running
+
+SIZES = pytest.mark.parametrize("size", [NARROW, WIDE], ids=["80x24", "140x40"])
+
+STORY = (
+    StoryEvent(NOON - 95, RedirectionState.CLAIMING, "claiming the device"),
+    StoryEvent(NOON - 94, RedirectionState.DIALING, "dialing the VM"),
+    StoryEvent(NOON - 93, RedirectionState.CONNECTED, "plugged in"),
+    StoryEvent(NOON - 40, RedirectionState.MIGRATING, "the VM moves from node-3 to node-1"),
+    StoryEvent(NOON - 31, RedirectionState.HANDING_OVER, "the VM runs on node-1"),
+    StoryEvent(
+        NOON - 30,
+        RedirectionState.CONNECTED,
+        "plugged in again",
+        Handover(HandoverKind.COLD, 812.4, "node-3", "node-1"),
+    ),
+)
+NUMBERS = Numbers(
+    bytes_up=38_000_000, bytes_down=120_000, migrations_survived=1, last_outage_ms=930.0,
+    round_trip_ms=1.9, round_trip_to="virt-handler", resets_forwarded=2,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Times of day are those of one place."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def busy() -> ScriptedService:
+    """Return a service with three devices, two of them in VMs, and a rude one."""
+    service = ScriptedService()
+    service.plugged = (STICK, TOKEN, RUDE)
+    service.redirect(dataclasses.replace(redirection(), numbers=NUMBERS), *STORY)
+    service.redirect(
+        dataclasses.replace(
+            redirection(TOKEN, WIN11, "smartcard", RedirectionState.HOLDING, number=2),
+            reason="the API server does not answer",
+        )
+    )
+    return service
+
+
+async def settled(tui: Tui, size: tuple[int, int]) -> None:
+    """Wait until the screen shows what it knows."""
+    await tui.sees("DataTraveler", "● live", "2 redirected")
+
+
+def name(what: str, size: tuple[int, int]) -> str:
+    return f"{what}-{size[0]}x{size[1]}"
+
+
+@SIZES
+async def test_devices(size: tuple[int, int]) -> None:
+    async with running(busy(), size=size) as tui:
+        await settled(tui, size)
+        await compare(tui, name("devices", size))
+
+
+@SIZES
+async def test_a_migration_in_progress(size: tuple[int, int]) -> None:
+    service = busy()
+    async with running(service, size=size) as tui:
+        await settled(tui, size)
+        status = dataclasses.replace(redirection(), numbers=NUMBERS)
+        moving = dataclasses.replace(
+            status, state=RedirectionState.MIGRATING, reason="the VM moves to node-2"
+        )
+        event = StoryEvent(NOON, RedirectionState.MIGRATING, "the VM moves from node-1 to node-2")
+        service.tell(RedirectionChanged(moving), StoryAdded(status.id, event))
+        service.tell_vmis(VmiChanged(migrating(VMIS[0], detected=True)))
+        await tui.press("2", "down")
+        await tui.sees("⇄ migrating", "copying")
+        await compare(tui, name("migration", size))
+
+
+@SIZES
+async def test_the_story(size: tuple[int, int]) -> None:
+    async with running(busy(), size=size) as tui:
+        await settled(tui, size)
+        await tui.press("3")
+        await tui.sees("cold handover")
+        await compare(tui, name("story", size))
+
+
+@SIZES
+async def test_the_bind_dialog(size: tuple[int, int]) -> None:
+    service = busy()
+    service.uses[str(DeviceSelector.of(RUDE))] = DeviceUse(
+        ("ftdi_sio",), findings=(Finding(Danger.NOTE, "picocom has /dev/ttyUSB0 open"),)
+    )
+    async with running(service, size=size) as tui:
+        await settled(tui, size)
+        await tui.press("end", "enter", "enter")
+        await tui.sees("Migration", "picocom")
+        await compare(tui, name("bind", size))
+
+
+@SIZES
+async def test_a_bind_that_needs_consent(size: tuple[int, int]) -> None:
+    service = ScriptedService()
+    mounted = Finding(
+        Danger.FORCE, "it is mounted at /media/data, and this machine writes to it",
+        "umount /media/data",
+    )  # fmt: skip
+    service.uses[str(DeviceSelector.of(STICK))] = DeviceUse(("usb-storage",), findings=(mounted,))
+    service.trouble = Trouble.of(DeviceUnsafe(STICK, [mounted]))
+    async with running(service, size=size) as tui:
+        await tui.sees("DataTraveler", "● live")
+        await tui.press("enter", "enter")
+        await tui.sees("Device ", "(--force)")
+        await compare(tui, name("consent", size))
+
+
+@SIZES
+async def test_the_unbind_dialog(size: tuple[int, int]) -> None:
+    async with running(busy(), size=size) as tui:
+        await settled(tui, size)
+        await tui.press("u")
+        await tui.sees("pulled the plug")
+        await compare(tui, name("unbind", size))
+
+
+@SIZES
+async def test_the_migrate_dialog(size: tuple[int, int]) -> None:
+    async with running(busy(), size=size) as tui:
+        await settled(tui, size)
+        await tui.press("2", "m")
+        await tui.sees("Migrate demo/fedora")
+        await compare(tui, name("migrate", size))
+
+
+@SIZES
+async def test_the_quit_dialog(size: tuple[int, int]) -> None:
+    async with running(busy(), size=size) as tui:
+        await settled(tui, size)
+        await tui.press("q")
+        await tui.sees("Unplug and quit")
+        await compare(tui, name("quit", size))
+
+
+@SIZES
+async def test_the_namespace_dialog(size: tuple[int, int]) -> None:
+    async with running(busy(), size=size) as tui:
+        await settled(tui, size)
+        await tui.press("n")
+        await tui.sees("seen: demo")
+        await compare(tui, name("namespace", size))
+
+
+@SIZES
+async def test_details_of_a_redirection(size: tuple[int, int]) -> None:
+    async with running(busy(), size=size) as tui:
+        await settled(tui, size)
+        await tui.press("3", "d")
+        await tui.sees("Next handover")
+        await compare(tui, name("details", size))
+
+
+@SIZES
+async def test_the_help(size: tuple[int, int]) -> None:
+    async with running(busy(), size=size) as tui:
+        await settled(tui, size)
+        await tui.press("question_mark")
+        await tui.sees("enter b")
+        await compare(tui, name("help", size))
+
+
+@SIZES
+async def test_no_vm_has_slots(size: tuple[int, int]) -> None:
+    service = ScriptedService()
+    service.there = [vmi(PLAIN)]
+    async with running(service, size=size) as tui:
+        await tui.press("2")
+        await tui.sees("clientPassthrough: {}", "plain")
+        await compare(tui, name("no-slots", size))
+
+
+@SIZES
+async def test_no_right_to_see_vms(size: tuple[int, int]) -> None:
+    service = ScriptedService()
+    service.there = Forbidden(
+        "alice may not list virtualmachineinstances in namespace demo",
+        hint="Ask for the ClusterRole kubevirt.io:edit in namespace demo.",
+    )
+    async with running(service, size=size) as tui:
+        await tui.press("2")
+        await tui.sees("You may not see the VMs", "no permission")
+        await compare(tui, name("forbidden", size))
+
+
+@SIZES
+async def test_the_api_is_gone(size: tuple[int, int]) -> None:
+    service = busy()
+    async with running(service, size=size) as tui:
+        await settled(tui, size)
+        await tui.press("2")
+        trouble = Trouble.of(ClusterUnreachable("no answer from https://10.0.0.1:6443"))
+        service.tell_vmis(VmisUncertain(trouble))
+        await tui.sees("as old as")
+        await compare(tui, name("api-gone", size))
+
+
+@pytest.mark.parametrize("what", ["devices", "bind", "story", "help"])
+async def test_a_light_theme(what: str) -> None:
+    keys = {
+        "devices": (), "bind": ("end", "enter", "enter"), "story": ("3",),
+        "help": ("question_mark",),
+    }[what]  # fmt: skip
+    seen = {"devices": "● live", "bind": "Migration", "story": "plugged in", "help": "enter b"}
+    async with running(busy(), theme="textual-light") as tui:
+        await settled(tui, WIDE)
+        await tui.press(*keys)
+        await tui.sees(seen[what])
+        await compare(tui, f"{what}-light")
+
+
+async def test_a_picture_that_differs_is_told_with_what_differs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("UPDATE_PICTURES", raising=False)
+    async with running(ScriptedService()) as tui:
+        await tui.sees("DataTraveler", "● live")
+
+        with pytest.raises(AssertionError, match="DataTraveler"):
+            await compare(tui, name("help", WIDE))
