@@ -321,7 +321,6 @@ def check_holders(device: LocalDevice, journal: Journal, *, root: Path = ROOT) -
 
 def check_claims(journal: Journal) -> list[Check]:
     """Look for devices that a process of ours could not give back."""
-    left = [port for port in journal.ports() if journal.holder(port) is None]
     return [
         Check(
             "claims",
@@ -329,5 +328,5 @@ def check_claims(journal: Journal) -> list[Check]:
             f"port:{port}: a process that redirected the device ended without giving it back",
             _CLAIMS_ARE_GIVEN_BACK_BY,
         )
-        for port in left
+        for port in journal.left()
     ] or [Check("claims", Outcome.OK, "no device was left behind")]

@@ -82,12 +82,12 @@ class Claim:
 
 
 class Entry:
-    """The file of one port, locked by us; a context manager that closes it.
+    """The file of one port; a context manager that closes it.
 
-    The lock lasts until each process that has the descriptor has closed it.
+    If we have locked it, that lasts until each process that has the descriptor has closed it.
 
     Args:
-        descriptor: Of the file, open and locked; owned.
+        descriptor: Of the file, open, and locked where it is written to; owned.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -175,18 +175,20 @@ class Journal:
 
         0 stands for one that has only just begun.
         """
-        try:
-            descriptor = os.open(self._path(port_path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
+        if (entry := self._look_into(port_path)) is None:
             return None
-        with Entry(descriptor) as entry:
+        with entry:
             try:
                 # Shared, so that two who look do not take each other for a holder.
-                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                fcntl.flock(entry.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
                 claim = entry.read()
                 return claim.pid if claim is not None else 0
         return None
+
+    def left(self) -> list[str]:
+        """Return the ports whose devices were claimed since the boot, and not given back."""
+        return [port for port in self.ports() if self._is_left(port)]
 
     def ports(self) -> list[str]:
         """Return the ports that something is written down of."""
@@ -200,6 +202,21 @@ class Journal:
             )
         except OSError:
             return []
+
+    def _is_left(self, port_path: str) -> bool:
+        if self.holder(port_path) is not None or (entry := self._look_into(port_path)) is None:
+            return False
+        with entry:
+            claim = entry.read()
+        return claim is not None and claim.boot_id == self.boot_id
+
+    def _look_into(self, port_path: str) -> Entry | None:
+        """Return the file of a port, not locked, to be read only; None if there is none."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return Entry(os.open(self._path(port_path), flags))
+        except OSError:
+            return None
 
     def _try_to_lock(self, port_path: str) -> Entry | None:
         try:

@@ -26,10 +26,20 @@ from kubectl_vmredir.usb.doctor import (
     examine,
     group_of,
 )
-from kubectl_vmredir.usb.journal import Journal
+from kubectl_vmredir.usb.journal import Claim, Journal
 from tests.support.machine_tree import MachineTree, local_device
 
 KEY = replace(local_device(3), word="keyboard")
+CLAIM = Claim(
+    boot_id="boot",
+    port_path="1-4",
+    ids=KEY.ids,
+    bus=1,
+    address=4,
+    configuration=1,
+    interfaces=(),
+    pid=4711,
+)
 SEAT_RULES = "usr/lib/udev/rules.d/73-seat-late.rules"
 SESSION = "UID={uid}\nUSER=ann\nACTIVE={active}\nSTATE=active\nREMOTE=0\n{seat}TYPE=wayland\n"
 
@@ -284,13 +294,16 @@ def test_claim_that_was_left_behind_is_told_with_what_gives_it_back(journal: Jou
     entry = journal.lock("1-4")
     assert entry is not None
     with entry:
-        os.write(entry.fileno(), b"{}")
+        entry.write(CLAIM)
         assert outcomes(check_claims(journal)) == [("claims", Outcome.OK)]
 
     (check,) = check_claims(journal)
 
     assert (check.outcome, check.command) == (Outcome.WARNING, "kubectl vmredir devices")
     assert "port:1-4" in check.message
+    # The kernel has begun anew since then, and so have its drivers.
+    later = Journal(journal.folder, boot_id="the next one")
+    assert outcomes(check_claims(later)) == [("claims", Outcome.OK)]
 
 
 def test_examination_of_a_machine_that_has_nothing_comes_to_its_end(machine: MachineTree) -> None:
