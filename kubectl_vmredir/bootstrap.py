@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -19,8 +19,9 @@ from kubectl_vmredir.model import DeviceSelector
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
+    from kubectl_vmredir.k8s.kubeconfig import ClusterConfig
     from kubectl_vmredir.lab.backends import Backend
     from kubectl_vmredir.lab.cluster import Lab
     from kubectl_vmredir.lab.devices.source import VirtualDevices
@@ -84,38 +85,29 @@ class Connection:
 
 
 @asynccontextmanager
-async def open_service(options: Options) -> AsyncGenerator[Connection, None]:
+async def open_service(
+    options: Options, environ: Mapping[str, str] = os.environ
+) -> AsyncGenerator[Connection, None]:
     """Open a service in this process for one user of one cluster.
+
+    Args:
+        options: What the user said.
+        environ: Variables of the shell where it was said. They may change: credential plugins see
+            them as they are then.
 
     Raises:
         VmRedirError: If the kubeconfig or the lab cannot be used.
     """
     from kubectl_vmredir.k8s.client import KubeClient
-    from kubectl_vmredir.k8s.kubeconfig import ConfigOptions, load_config
     from kubectl_vmredir.k8s.proxy import proxy_for
     from kubectl_vmredir.kubevirt.cluster import KubevirtCluster
     from kubectl_vmredir.kubevirt.dial import ApiDialer
     from kubectl_vmredir.service.service import Service
 
-    config = load_config(
-        ConfigOptions(
-            kubeconfig=_lab_kubeconfig() if options.in_lab else options.kubeconfig,
-            context=options.context,
-            cluster=options.cluster,
-            user=options.user,
-            namespace=options.namespace,
-            server=options.server,
-            token=options.token,
-            impersonate_user=options.impersonate_user,
-            impersonate_groups=options.impersonate_groups,
-            impersonate_uid=options.impersonate_uid,
-            insecure_skip_tls_verify=options.insecure or None,
-            request_timeout_s=options.request_timeout_s,
-        )
-    )
-    way_out = proxy_for(config.server, config.proxy_url, os.environ) or config.server
+    config = _cluster_config(options, environ)
+    way_out = proxy_for(config.server, config.proxy_url, environ) or config.server
     async with (
-        open_devices(options, server_hosts=_host_of(way_out)) as devices,
+        open_devices(options, environ, server_hosts=_host_of(way_out)) as devices,
         KubeClient(config) as client,
     ):
         cluster = KubevirtCluster(client)
@@ -126,7 +118,7 @@ async def open_service(options: Options) -> AsyncGenerator[Connection, None]:
 
 @asynccontextmanager
 async def open_devices(
-    options: Options, *, server_hosts: Sequence[str] = ()
+    options: Options, environ: Mapping[str, str] = os.environ, *, server_hosts: Sequence[str] = ()
 ) -> AsyncGenerator[DeviceSource, None]:
     """Open the devices of this machine, and with them the virtual ones that are meant.
 
@@ -134,6 +126,7 @@ async def open_devices(
 
     Args:
         options: What the user said.
+        environ: Variables of the shell where it was said.
         server_hosts: Where the traffic to the API server goes first.
 
     Raises:
@@ -145,7 +138,7 @@ async def open_devices(
     async with AsyncExitStack() as stack:
         sources: list[DeviceSource] = []
         if options.in_lab or options.virtual:
-            sources.append(await stack.enter_async_context(_virtual_devices(options)))
+            sources.append(await stack.enter_async_context(_virtual_devices(options, environ)))
         try:
             sources.append(
                 await stack.enter_async_context(UsbDevices(server_hosts, claims=claims_folder()))
@@ -213,9 +206,9 @@ def log_file() -> Path:
     return _state_folder() / "vmredir.log"
 
 
-def lab_folder() -> Path:
+def lab_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of the lab: of the shell that we are in, or the default one."""
-    named = os.environ.get(LAB_VARIABLE)
+    named = environ.get(LAB_VARIABLE)
     return Path(named) if named else _state_folder() / "lab"
 
 
@@ -299,13 +292,45 @@ def _backend(name: str) -> Backend:
     return Backend.best() if name == "auto" else Backend(name)
 
 
-def _lab_kubeconfig() -> Path:
+def pinned(options: Options) -> Options:
+    """Return options that mean the same wherever and whenever they are used.
+
+    Raises:
+        VmRedirError: If the kubeconfig or the lab cannot be used.
+    """
+    config = _cluster_config(options, os.environ)
+    return replace(options, lab=options.in_lab, context=config.context or None)
+
+
+def _cluster_config(options: Options, environ: Mapping[str, str]) -> ClusterConfig:
+    from kubectl_vmredir.k8s.kubeconfig import ConfigOptions, load_config
+
+    return load_config(
+        ConfigOptions(
+            kubeconfig=_lab_kubeconfig(environ) if options.in_lab else options.kubeconfig,
+            context=options.context,
+            cluster=options.cluster,
+            user=options.user,
+            namespace=options.namespace,
+            server=options.server,
+            token=options.token,
+            impersonate_user=options.impersonate_user,
+            impersonate_groups=options.impersonate_groups,
+            impersonate_uid=options.impersonate_uid,
+            insecure_skip_tls_verify=options.insecure or None,
+            request_timeout_s=options.request_timeout_s,
+        ),
+        environ,
+    )
+
+
+def _lab_kubeconfig(environ: Mapping[str, str]) -> Path:
     from kubectl_vmredir.lab.components import Kubeconfigs
     from kubectl_vmredir.lab.running import is_running
 
-    if not is_running(lab_folder()):
+    if not is_running(lab_folder(environ)):
         raise LabError("no lab is running", hint="Start one with: kubectl vmredir lab up")
-    return Kubeconfigs.in_folder(lab_folder() / "api").people
+    return Kubeconfigs.in_folder(lab_folder(environ) / "api").people
 
 
 def _host_of(url: str) -> Sequence[str]:
@@ -313,11 +338,11 @@ def _host_of(url: str) -> Sequence[str]:
     return (host,) if host else ()
 
 
-def _virtual_devices(options: Options) -> VirtualDevices:
+def _virtual_devices(options: Options, environ: Mapping[str, str]) -> VirtualDevices:
     from kubectl_vmredir.lab.devices.shelf import lab_devices
     from kubectl_vmredir.lab.devices.source import VirtualDevices
 
-    folder = lab_folder() if options.in_lab else _state_folder() / "virtual"
+    folder = lab_folder(environ) if options.in_lab else _state_folder() / "virtual"
     return VirtualDevices(lab_devices(folder / "devices"))
 
 

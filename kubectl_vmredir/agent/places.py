@@ -45,6 +45,11 @@ class Places:
         return self.runtime / "agent.lock"
 
     @property
+    def start_lock(self) -> Path:
+        """Locked by a client as long as it starts the agent."""
+        return self.runtime / "start.lock"
+
+    @property
     def log(self) -> Path:
         """The log of the agent; older ones have a number behind."""
         return self.state / "agent.log"
@@ -125,3 +130,13 @@ def listen(path: Path) -> socket.socket:
         # "AF_UNIX path too long" is an error of Python, without an errno.
         raise AgentError(f"cannot listen at {path}: {exc.strerror or exc}") from exc
     return listening
+
+
+def is_listening(path: Path) -> bool:
+    """Return whether somebody listens at a path."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True

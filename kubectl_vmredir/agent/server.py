@@ -70,21 +70,29 @@ class AgentServer:
         self._closing = False
         self._over = False
 
-    async def serve(self, listening: socket.socket) -> None:
+    async def serve(
+        self, listening: socket.socket, ready: Callable[[], None] = lambda: None
+    ) -> None:
         """Serve clients until :meth:`stop`, or until nobody needs it.
 
         Args:
             listening: The socket; closed at the end.
+            ready: Called when clients can connect.
+
+        Raises:
+            AgentError: If it cannot be known what is wanted.
         """
+        wishes = self._wishes.load()
         async with asyncio.TaskGroup() as group:
             self.services = Services(self._open_service, group, self._bell.ring, self._wishes)
-            for wanted in self._wishes.load():
+            for wanted in wishes:
                 self.services.restore(wanted.key.access(os.environ))
             server = await asyncio.start_unix_server(
                 lambda reader, writer: self._welcome(reader, writer, group),
                 sock=listening,
                 limit=MAX_REQUEST_BYTES,
             )
+            ready()
             try:
                 await self._until_over()
             finally:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PROGRAM: Final = "kubectl vmredir"
 
 _COMMANDS: Final = {
+    "agent": "agent",
     "bind": "bind",
     "demo": "demo",
     "devices": "devices",

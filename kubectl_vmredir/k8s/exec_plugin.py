@@ -71,7 +71,7 @@ async def run_exec_plugin(
             hint=f"Use a user of the kubeconfig that needs none, or one that logs in with: {shown}",
         )
     info = json.dumps(_exec_info(plugin, config))
-    environ = {**os.environ, **plugin.env, "KUBERNETES_EXEC_INFO": info}
+    environ = {**config.environ, **plugin.env, "KUBERNETES_EXEC_INFO": info}
     try:
         status, output, complaint = await _run(command, environ, timeout_s)
     except TimeoutError as exc:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -145,6 +145,7 @@ class ClusterConfig:
         impersonation: Whom to act as.
         request_timeout_s: Time limit of one request in seconds, 0 for none, None for ours.
         exec_config: Extension of the cluster entry that is passed on to credential plugins.
+        environ: Variables of the user: for credential plugins, and for proxies.
     """
 
     server: str
@@ -158,6 +159,9 @@ class ClusterConfig:
     impersonation: Impersonation = Impersonation()
     request_timeout_s: float | None = None
     exec_config: Any = None
+    environ: Mapping[str, str] = field(
+        default_factory=lambda: os.environ, repr=False, compare=False
+    )
 
 
 def load_config(
@@ -172,7 +176,7 @@ def load_config(
     merged = _Merged()
     for path in _existing_paths(options, environ):
         merged.add(path)
-    return _resolve(merged, options)
+    return replace(_resolve(merged, options), environ=environ)
 
 
 def _existing_paths(options: ConfigOptions, environ: Mapping[str, str]) -> Sequence[Path]:

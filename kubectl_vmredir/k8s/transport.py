@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -101,7 +100,7 @@ class Transport:
             headers=self._headers(credential),
             ssl_context=client_context(self.config, credential.certificate) if secure else None,
             server_name=self.config.tls_server_name or server.hostname or "",
-            proxy=proxy_for(self.config.server, self.config.proxy_url, os.environ),
+            proxy=proxy_for(self.config.server, self.config.proxy_url, self.config.environ),
             credential=credential,
         )
 
@@ -203,7 +202,7 @@ class _Pool:
             transport=httpx.AsyncHTTPTransport(
                 verify=client_context(config, certificate),
                 trust_env=False,
-                proxy=proxy_for(config.server, config.proxy_url, os.environ),
+                proxy=proxy_for(config.server, config.proxy_url, config.environ),
                 socket_options=_KEEPALIVE,
             ),
             headers={"Accept": "application/json"},

@@ -1,0 +1,100 @@
+"""Starts the agent for a client that needs it, and replaces one of another version."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from kubectl_vmredir import __version__
+from kubectl_vmredir.agent.client import AgentClient
+from kubectl_vmredir.agent.line import connect
+from kubectl_vmredir.errors import AgentError, AgentGone, OtherVersion
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from kubectl_vmredir.agent.line import Line
+    from kubectl_vmredir.agent.places import Places
+
+START_TIMEOUT_S: Final = 30.0
+"""A program that is not in the page cache yet takes seconds to begin."""
+
+_MAX_COMPLAINT: Final = 500
+
+
+@asynccontextmanager
+async def reach_agent(places: Places) -> AsyncIterator[Line]:
+    """Begin a conversation with the agent of this version, which is started if it is not there.
+
+    Raises:
+        AgentError: If it cannot be started, or one of another version cannot be ended now.
+    """
+    places.prepare()
+    async with _only_starter(places):
+        if not await _runs(places):
+            await _start()
+    async with connect(places.socket) as (line, _):
+        yield line
+
+
+async def _runs(places: Places) -> bool:
+    try:
+        async with connect(places.socket) as (line, hello):
+            if hello.version == __version__:
+                return True
+            # What it keeps up is wanted, and the next one goes on with it.
+            risks = await AgentClient(line).stop()
+    except AgentGone:
+        return False
+    if risks:
+        raise OtherVersion(
+            f"an agent of version {hello.version} still runs, this is {__version__}: it waits "
+            f"for {risks[0].waits_for}",
+            hint="Try again in a minute.",
+        )
+    return False
+
+
+async def _start() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *program(),
+        "agent",
+        "run",
+        "--background",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,  # a ctrl-c is not for it
+    )
+    try:
+        async with asyncio.timeout(START_TIMEOUT_S):
+            _, complaint = await process.communicate()
+    except TimeoutError as exc:
+        process.kill()
+        await process.wait()
+        raise AgentError(f"the agent has not started after {START_TIMEOUT_S:.0f} s") from exc
+    if process.returncode != 0:
+        text = complaint.decode(errors="replace").strip().removeprefix("error: ")
+        raise AgentError(f"the agent does not start: {text[:_MAX_COMPLAINT]}")
+
+
+def program() -> tuple[str, ...]:
+    """Return the command that runs this program again."""
+    if getattr(sys, "frozen", False):
+        return (sys.executable,)
+    return (sys.executable, "-P", "-m", "kubectl_vmredir")
+
+
+@asynccontextmanager
+async def _only_starter(places: Places) -> AsyncIterator[None]:
+    """Have one client at a time look for the agent, and start it."""
+    lock = os.open(places.start_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
