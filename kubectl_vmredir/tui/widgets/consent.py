@@ -7,17 +7,22 @@ from textual.widgets import Checkbox
 
 
 class Consent(Checkbox):
-    """Says what is consented to."""
+    """Says what is consented to.
 
-    BUTTON_LEFT = "["
-    BUTTON_RIGHT = "]"
+    Args:
+        text: What is consented to.
+        id: Id of the widget.
+    """
+
+    # Textual's own box differs in its colour only; ours is part of the label.
+    BUTTON_LEFT = BUTTON_INNER = BUTTON_RIGHT = ""
 
     def __init__(self, text: str, *, id: str) -> None:  # noqa: A002 - Textual's own name
-        super().__init__(Content(text), id=id, compact=True)
+        self._text = text
+        super().__init__(Content(f"[ ] {text}"), id=id, compact=True)
         self.display = False
-        self.BUTTON_INNER = " "
 
     def watch_value(self) -> None:
         """Tick the box, or clear it."""
-        self.BUTTON_INNER = "X" if self.value else " "
+        self.label = Content(f"[{'X' if self.value else ' '}] {self._text}")
         super().watch_value()
