@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 CODE   := kubectl_vmredir tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint unit fuzz bench guest packages upgrade clean
+.PHONY: help demo test check format lint unit fuzz bench bench-idle guest packages upgrade clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/ready ## A USB stick in a VM that moves, on the embedded lab (BACKEND=sim|qemu, MIGRATIONS=n)
 	@$(BIN)/kubectl-vmredir demo --headless --backend $(or $(BACKEND),auto) --migrations $(or $(MIGRATIONS),3)
@@ -36,6 +36,9 @@ fuzz: $(VENV)/ready ## A million packets of a hostile VM against a usb-host (PAC
 
 bench: $(VENV)/ready ## Benchmarks, as ratios against a peer in the same run
 	$(BIN)/python -m benchmarks
+
+bench-idle: $(VENV)/ready ## CPU time of four idle redirections in the workstation VM (three minutes)
+	$(BIN)/python -m benchmarks.idle
 
 guest: $(VENV)/ready ## Fetch kernel and busybox from Debian's packages and build the lab's guest
 	$(BIN)/python -m kubectl_vmredir.lab.guests.image

@@ -58,7 +58,7 @@ class Report:
         return "\n".join(
             [
                 "The far end alone, with a usb-host that speaks TLS itself:",
-                *_table(
+                *table(
                     ("measure", "alone", ""),
                     [
                         (measure.name, f"{value:.0f}", measure.unit)
@@ -68,13 +68,13 @@ class Report:
                 "",
                 f"The client against a plain TLS copy, medians of {self.rounds} rounds "
                 f"(far end busy for {self.far_end_busy:.0%} of the time at most):",
-                *_table(
+                *table(
                     ("measure", "client", "copy", "", "ratio", "quartiles", "required", "aim", ""),
                     [_row(comparison) for comparison in self.comparisons],
                 ),
                 "",
                 "Span tracker, guard and continuity, CPU time per packet:",
-                *_table(
+                *table(
                     ("direction", "bytes", "us alone", "us together"),
                     [
                         (
@@ -127,7 +127,8 @@ def _row(comparison: Comparison) -> Sequence[str]:
     )
 
 
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Sequence[str]:
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Sequence[str]:
+    """Return lines of text whose cells stand under each other."""
     lines = [titles, *rows]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     return [
