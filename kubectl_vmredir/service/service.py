@@ -26,7 +26,6 @@ from kubectl_vmredir.service.interface import (
     Trouble,
     VmiSlots,
 )
-from kubectl_vmredir.service.liveness import SuspendDetector
 from kubectl_vmredir.service.publisher import Publisher
 from kubectl_vmredir.service.redirection import Redirection, Surroundings
 from kubectl_vmredir.service.safety import Consent, check_free, check_safe, notes
@@ -34,6 +33,7 @@ from kubectl_vmredir.service.sessions import DeviceSessions
 from kubectl_vmredir.service.slot_order import SlotOrder
 from kubectl_vmredir.service.story import COLD_DOUBT
 from kubectl_vmredir.service.supervisor import Supervisor
+from kubectl_vmredir.service.suspend import suspends
 from kubectl_vmredir.service.vmi_news import news_of_vmis
 from kubectl_vmredir.service.watching import ClusterWatcher
 from kubectl_vmredir.service.wish import (
@@ -47,7 +47,7 @@ from kubectl_vmredir.service.wish import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
@@ -60,17 +60,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SUSPEND_CHECK_S: Final = 1.0
-
 EXIT_HARM: Final = (
     "closing the link while the VM migrates can crash the VM, and lose what is on its way to the "
     "device"
 )
-
-
-def awake_and_elapsed_s() -> tuple[float, float]:
-    """Return the clock that stands still in a suspend, and the one that does not."""
-    return time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Service:
@@ -87,7 +80,7 @@ class Service:
         rules: Rules of the gate.
         backoff: How long to wait between two tries.
         wall_clock: Returns seconds since the epoch.
-        suspend_clocks: See :func:`awake_and_elapsed_s`.
+        suspends: Tells when the machine has slept, and for how many seconds.
     """
 
     def __init__(
@@ -99,7 +92,7 @@ class Service:
         rules: Sequence[Rule] = RULES,
         backoff: BackoffFactory = exponential_backoff,
         wall_clock: Callable[[], float] = time.time,
-        suspend_clocks: Callable[[], tuple[float, float]] = awake_and_elapsed_s,
+        suspends: Callable[[], AsyncGenerator[float, None]] = suspends,
     ) -> None:
         self._devices = devices
         self._cluster = cluster
@@ -107,7 +100,7 @@ class Service:
         self._rules = rules
         self._backoff = backoff
         self._wall_clock = wall_clock
-        self._suspend_clocks = suspend_clocks
+        self._suspends = suspends
         self._publisher = Publisher(self._snapshot, self._numbers)
         self._ids = (RedirectionId(f"r{number}") for number in itertools.count(1))
         self._orders: dict[VmiRef, SlotOrder] = {}
@@ -409,13 +402,13 @@ class Service:
                 redirection.devices_changed()
 
     async def _notice_suspend(self) -> None:
-        # Nothing tells a process that it slept; a look at two clocks costs nothing.
-        detector = SuspendDetector(*self._suspend_clocks())
-        while True:
-            await asyncio.sleep(SUSPEND_CHECK_S)
-            if slept_s := detector.slept_s(*self._suspend_clocks()):
-                logger.info("the machine slept for %.0f s: probing every link", slept_s)
-                self._watcher.start_over()
-                self._identity.suggest()
-                for redirection in self._supervisor:
-                    redirection.probe()
+        try:
+            async with aclosing(self._suspends()) as suspends:
+                async for slept_s in suspends:
+                    logger.info("the machine slept for %.0f s: probing every link", slept_s)
+                    self._watcher.start_over()
+                    self._identity.suggest()
+                    for redirection in self._supervisor:
+                        redirection.probe()
+        except OSError as exc:  # pings find out as well, later
+            logger.warning("it will not be noticed if this machine sleeps: %s", exc)

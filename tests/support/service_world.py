@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -52,7 +52,7 @@ class World:
     dialer: ScriptedDialer
     background: asyncio.TaskGroup
     """For what a test lets go on while it does something else."""
-    slept_s: list[float]
+    sleeps: asyncio.Queue[float]
 
     async def bind(
         self,
@@ -117,7 +117,7 @@ class World:
 
     def suspend(self, seconds: float) -> None:
         """Have the machine sleep; its monotonic clock stands still."""
-        self.slept_s[0] += seconds
+        self.sleeps.put_nowait(seconds)
 
 
 @asynccontextmanager
@@ -135,7 +135,7 @@ async def a_world(
     cluster = FakeCluster(*(vmis or (running(),)))
     devices = devices or FakeDevices(device())
     dialer = ScriptedDialer()
-    slept_s = [0.0]
+    sleeps: asyncio.Queue[float] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     opened = service(
         devices,
@@ -144,16 +144,21 @@ async def a_world(
         rules=rules,
         backoff=steady_backoff,
         wall_clock=loop.time,
-        suspend_clocks=lambda: (loop.time(), loop.time() + slept_s[0]),
+        suspends=lambda: _each(sleeps),
     )
     background = asyncio.TaskGroup()
     await background.__aenter__()
     try:
         async with opened:
-            yield World(await reach(opened), cluster, devices, dialer, background, slept_s)
+            yield World(await reach(opened), cluster, devices, dialer, background, sleeps)
             if shut_down_first:
                 await opened.shutdown(deadline_s=0)
     finally:
         devices.end()
         # Not `async with`, which would wrap what a test raises.
         await background.__aexit__(None, None, None)
+
+
+async def _each(sleeps: asyncio.Queue[float]) -> AsyncGenerator[float, None]:
+    while True:
+        yield await sleeps.get()
