@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SHORTEST_S: Final = 45
-_LONGEST_S: Final = 60
-"""The server is asked to end a watch after a time between the two: a healthy path is never silent
-for longer, a dead one is noticed soon after."""
-_GRACE_S: Final = 15.0
+_SHORTEST_S: Final = 300
+_LONGEST_S: Final = 600
+"""The server is asked to end a watch after a time between the two, as client-go asks; to begin one
+anew costs more than all else that an idle client does."""
+_SILENCE_S: Final = 75.0
+"""A watch that says nothing for so long is dead, and begun anew. A server tells the version each
+minute, where nothing else happens (k8s.io/apiserver, cacher.go, defaultBookmarkFrequency); one that
+does not is asked more often, and that is all."""
 _HEAD_TIMEOUT_S: Final = 15.0
 _STABLE_S: Final = 10.0
 """A watch that lasted this long has earned a fresh start; a shorter one has not."""
@@ -75,7 +78,7 @@ async def watch(
                     "timeoutSeconds": limit_s,
                 },
                 head_timeout_s=_HEAD_TIMEOUT_S,
-                read_timeout_s=limit_s + _GRACE_S,
+                read_timeout_s=_SILENCE_S,
             ) as response:
                 opened_at = loop.time()
                 patience.allowed()

@@ -81,7 +81,7 @@ async def test_all_that_exists_is_told_first_then_each_change() -> None:
     asked = query(server.requests[1])
     assert asked["resourceVersion"] == "5"
     assert asked["allowWatchBookmarks"] == "true"
-    assert 45 <= int(asked["timeoutSeconds"]) <= 60
+    assert 300 <= int(asked["timeoutSeconds"]) <= 600
 
 
 async def test_selectors_go_with_the_list_and_the_watch() -> None:

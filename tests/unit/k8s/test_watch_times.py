@@ -55,7 +55,7 @@ async def cut(exchange: Exchange) -> None:
     exchange.cut()
 
 
-def test_silence_for_longer_than_the_server_was_asked_for_ends_a_watch() -> None:
+def test_silence_for_longer_than_a_bookmark_may_take_ends_a_watch() -> None:
     async def silent_at_first(exchange: Exchange) -> None:
         await exchange.start_watch()
         if len(watches) < 1:
@@ -71,8 +71,7 @@ def test_silence_for_longer_than_the_server_was_asked_for_ends_a_watch() -> None
 
         # It was long open, so its end is not worth a word; the next one was there at once.
         assert event.type is EventType.MODIFIED
-        asked_s = int(query(server.requests[1])["timeoutSeconds"])
-        assert asked_s + 14 < waited_s < asked_s + 16
+        assert 74 < waited_s < 76
         assert query(server.requests[2])["resourceVersion"] == "5"
 
     watches: list[Exchange] = []
