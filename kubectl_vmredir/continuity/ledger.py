@@ -53,6 +53,9 @@ STATUS_OF: Final[Mapping[PacketType, PacketType]] = MappingProxyType(
 """Commands that always get an answer with their id, and its type. Start and stop of a stream
 get a status too, but one that may also come unasked, or not at all."""
 
+_USES: Final = frozenset({PacketType.SET_CONFIGURATION, PacketType.SET_ALT_SETTING})
+"""Those of them that change the device."""
+
 
 @dataclass(slots=True, eq=False)
 class Request:
@@ -70,9 +73,14 @@ class Request:
 
 
 class Ledger:
-    """Knows the requests in flight, by lane and id."""
+    """Knows the requests in flight, by lane and id.
+
+    Attributes:
+        uses: Counts requests that do something to the device, and do not just ask.
+    """
 
     def __init__(self) -> None:
+        self.uses = 0
         self._lanes: dict[int, deque[Request]] = {}
         self._open = 0
         self._bytes = 0
@@ -110,7 +118,12 @@ class Ledger:
         Args:
             span: A data packet that gets an answer, or one of the commands that always do.
         """
-        key = span.use if span.body is None else use(STATUS_OF[span.type], 0)
+        if span.body is None:
+            key = span.use
+            self.uses += 1
+        else:
+            key = use(STATUS_OF[span.type], 0)
+            self.uses += span.type in _USES
         self._entered += 1
         request = Request(span, self._entered)
         lane = self._lanes.get(key)

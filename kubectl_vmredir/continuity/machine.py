@@ -105,6 +105,14 @@ _BULK = PacketType.BULK_PACKET
 _ISO = PacketType.ISO_PACKET
 _INTERRUPT = PacketType.INTERRUPT_PACKET
 
+_STARTS = frozenset(
+    {
+        PacketType.START_ISO_STREAM,
+        PacketType.START_INTERRUPT_RECEIVING,
+        PacketType.START_BULK_RECEIVING,
+    }
+)
+
 _HARMLESS = frozenset(
     {
         PacketType.RESET,
@@ -123,12 +131,14 @@ class ContinuityMachine:
     """Decides what to do with each event; see the module docstring.
 
     Attributes:
-        resets_forwarded: Resets of the device that guests asked for and the usb-host was given;
-            there are no others.
+        resets_forwarded: Resets that guests asked for and the device gets; there are no others.
+            A reset that finds the device unused since the last one is not counted: it goes to
+            the usb-host, and libusbredirhost leaves it out.
     """
 
     def __init__(self) -> None:
         self.resets_forwarded = 0
+        self._uses_at_reset = 0
         self._state = State.HOLDING
         self._ledger = Ledger()
         self._device = Device()
@@ -501,7 +511,10 @@ class ContinuityMachine:
 
     def _command(self, span: Span) -> None:
         if span.type is PacketType.RESET:
-            self.resets_forwarded += 1
+            self.resets_forwarded += self._ledger.uses > self._uses_at_reset
+            self._uses_at_reset = self._ledger.uses
+        elif span.type in _STARTS:
+            self._ledger.uses += 1
         elif span.type is PacketType.CANCEL_DATA_PACKET:
             self._ledger.cancel(span.id)
         elif span.type in STATUS_OF:

@@ -173,7 +173,7 @@ class Numbers:
         last_outage_ms: How long the last time without a link was; None if there was none.
         round_trip_ms: Latest round trip of a ping; None if none was answered on this link.
         round_trip_to: Which hop answers the pings.
-        resets_forwarded: Resets of the device that the VM asked for, and got.
+        resets_forwarded: Resets that the VM asked for, and the device got.
     """
 
     bytes_up: int = 0

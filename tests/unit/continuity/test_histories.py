@@ -38,7 +38,7 @@ from kubectl_vmredir.continuity.machine import ContinuityMachine
 from kubectl_vmredir.continuity.state import State
 from kubectl_vmredir.model import Unknown
 from kubectl_vmredir.protocol.constants import ALL_CAPS, NO_CAPS, Cap, PacketType, Side, Status
-from kubectl_vmredir.protocol.spans import SpanTracker
+from kubectl_vmredir.protocol.spans import Span, SpanTracker
 from tests.support.model_guest import ModelGuest
 from tests.support.model_host import ModelHost
 
@@ -46,6 +46,16 @@ STEPS: Final = 300
 IDS: Final = range(1, 11)
 """Few, so that they are used again soon."""
 ALL: Final = 1 << 30
+USES: Final = frozenset(
+    {
+        PacketType.SET_CONFIGURATION,
+        PacketType.SET_ALT_SETTING,
+        PacketType.START_ISO_STREAM,
+        PacketType.START_INTERRUPT_RECEIVING,
+        PacketType.START_BULK_RECEIVING,
+    }
+)
+"""Commands after which a reset of the device makes a difference, as those that carry data do."""
 
 CAPS: Final = [
     ALL_CAPS,
@@ -80,6 +90,7 @@ class World:
         self.host_ended = self.close_wanted = False
         self.sent = 0
         self.resets = 0
+        self.used = False
         self.to_host_check = SpanTracker(Side.GUEST, own_caps=host_caps)
 
     # -- what may happen --------------------------------------------------------------------
@@ -186,7 +197,7 @@ class World:
                     assert not self.host_ended
                     self.to_host += data
                     spans = self.to_host_check.feed(data)
-                    self.resets += sum(span.type is PacketType.RESET for span in spans)
+                    self.count_resets(spans)
                 case ReadHost(enabled=enabled):
                     assert self.reads_host is not enabled
                     self.reads_host = enabled
@@ -220,6 +231,15 @@ class World:
             assert self.reads_host
         if self.guest and self.machine.state not in (State.LIVE, State.LOST):
             assert self.reads_guest
+
+    def count_resets(self, spans: list[Span]) -> None:
+        """Count the resets that libusbredirhost does not leave out."""
+        for span in spans:
+            if span.type is PacketType.RESET:
+                self.resets += self.used
+                self.used = False
+            elif span.body is None or span.type in USES:
+                self.used = True
 
     def come_to_rest(self) -> None:
         """Let everything end that can end."""

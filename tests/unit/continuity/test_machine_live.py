@@ -30,6 +30,7 @@ from kubectl_vmredir.protocol.control import (
     AltSettingStatus,
     CancelDataPacket,
     ConfigurationStatus,
+    GetAltSetting,
     GetConfiguration,
     InterruptReceivingStatus,
     Reset,
@@ -59,6 +60,8 @@ from tests.support.wire import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from kubectl_vmredir.protocol.packets import Packet
 
 # -- live -----------------------------------------------------------------------------------
 
@@ -191,15 +194,30 @@ def test_a_reset_with_requests_open_leaves_them_open() -> None:
     assert session.host((1, CANCELLED)) == [SendToGuest(wire((1, CANCELLED)))]
 
 
-def test_resets_are_counted_if_the_usb_host_is_given_them() -> None:
+@pytest.mark.parametrize(
+    "use",
+    [READ, SetConfiguration(1), SetAltSetting(0, 1), StartInterruptReceiving(0x83)],
+    ids=lambda packet: packet.type.label,
+)
+def test_reset_of_a_device_that_was_used_is_counted_if_the_usb_host_is_given_it(
+    use: Packet,
+) -> None:
     session = live()
 
-    assert SendToHost(wire(Reset(), Reset())) in session.guest(Reset(), Reset())
-    assert session.machine.resets_forwarded == 2
+    assert SendToHost(wire(use, Reset(), Reset())) in session.guest(use, Reset(), Reset())
+    assert session.machine.resets_forwarded == 1
 
-    (broken,) = session.guest(Reset(), AltSettingStatus(OK, 0, 0))
+    (broken,) = session.guest(use, Reset(), AltSettingStatus(OK, 0, 0))
     assert isinstance(broken, RestartSession)
-    assert session.machine.resets_forwarded == 2
+    assert session.machine.resets_forwarded == 1
+
+
+def test_reset_of_a_device_that_was_only_asked_is_not_counted() -> None:
+    session = live()
+
+    session.guest(Reset(), GetConfiguration(), GetAltSetting(0), Reset())
+
+    assert session.machine.resets_forwarded == 0
 
 
 def test_a_reset_without_a_device_is_not_counted() -> None:

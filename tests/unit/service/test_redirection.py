@@ -15,8 +15,7 @@ from kubectl_vmredir.errors import (
 )
 from kubectl_vmredir.model import HandoverKind, RedirectionState, VmiUid
 from kubectl_vmredir.protocol.constants import ALL_CAPS, Cap
-from kubectl_vmredir.protocol.control import Reset
-from kubectl_vmredir.protocol.packets import encode_packet
+from kubectl_vmredir.protocol.control import Reset, SetConfiguration
 from kubectl_vmredir.service.interface import Handover
 from kubectl_vmredir.service.liveness import PING_INTERVAL_S, PONG_TIMEOUT_S
 from kubectl_vmredir.service.ports import VmiGone, VmiSeen
@@ -26,6 +25,7 @@ from tests.support.fake_usb import device
 from tests.support.scripted_dialer import ROUND_TRIP_S, Accept, DeadOnArrival, Silence
 from tests.support.service_world import FEDORA, RETRY_S, STICK, World
 from tests.support.virtual_clock import after, at_rest
+from tests.support.wire import wire
 
 S = RedirectionState
 
@@ -582,7 +582,7 @@ async def test_resets_that_the_vm_asks_for_are_counted_over_all_device_sessions(
     for _ in range(2):
         guest = world.link.guest
         assert guest is not None
-        world.link.deliver(encode_packet(Reset(), packet_id=0, caps=guest.caps))
+        world.link.deliver(wire((1, SetConfiguration(1)), Reset(), caps=guest.caps))
         world.devices.hosts[-1].end()
         await after(1)
 
