@@ -70,6 +70,7 @@ class World:
         devices_bad: Why they cannot be listed.
         vmis: VMs by name, in order; None until the cluster has answered.
         vmis_bad: Why what is known of them may be old, or is nothing.
+        vmis_revision: Another number whenever something about VMs is.
         redirections: Ours, oldest first.
         rates: How fast they move bytes.
         closing: What the end of the service waits for; None if it does not end.
@@ -83,6 +84,7 @@ class World:
         self.devices_bad: Bad | None = None
         self.vmis: dict[VmiRef, VmiSlots] | None = None
         self.vmis_bad: Bad | None = None
+        self.vmis_revision = 0
         self.redirections: dict[RedirectionId, RedirectionView] = {}
         self.rates: dict[RedirectionId, Rates] = {}
         self.closing: tuple[ExitRisk, ...] | None = None
@@ -95,15 +97,18 @@ class World:
         if self.session is None:
             self.scope = session.namespace
         self.session, self.unopened = session, None
+        self.vmis_revision += 1
 
     def not_opened(self, trouble: Trouble, now: float) -> None:
         """There is no session."""
         self.session = None
         self.unopened = _bad(self.unopened, trouble, now)
+        self.vmis_revision += 1
 
     def look_at(self, scope: str | None) -> None:
         """The VMs of another namespace are wanted, or those of all."""
         self.scope, self.vmis, self.vmis_bad = scope, None, None
+        self.vmis_revision += 1
 
     def devices_seen(self, devices: Iterable[LocalDevice]) -> bool:
         """These devices are plugged in; return whether that is news."""
@@ -121,6 +126,7 @@ class World:
 
     def hear_of_vmis(self, news: VmiNews, now: float) -> None:
         """Apply what a watcher of VMs has heard."""
+        self.vmis_revision += 1
         match news:
             case VmisSeen(vmis=seen):
                 self.vmis, self.vmis_bad = _in_order(seen), None
@@ -139,6 +145,7 @@ class World:
     def vmis_lost(self, trouble: Trouble, now: float) -> None:
         """There is no news of VMs."""
         self.vmis_bad = _bad(self.vmis_bad, trouble, now)
+        self.vmis_revision += 1
 
     def hear(self, change: Change, now: float) -> None:
         """Apply what a subscriber has heard."""

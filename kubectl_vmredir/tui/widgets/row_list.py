@@ -126,6 +126,10 @@ class RowList(ScrollView, Generic[Row], can_focus=True):
             self._see_cursor()
             self.post_message(self.CursorMoved(self))
 
+    def redraw(self) -> None:
+        """Draw again what looks different, although the rows are the same."""
+        self._refresh_changed()
+
     def move_to_key(self, key: Hashable) -> bool:
         """Put the cursor on the row of that name; return whether there is one."""
         if (place := self._place_of(key)) is None:

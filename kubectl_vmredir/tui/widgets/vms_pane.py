@@ -48,6 +48,29 @@ class TreeRow:
         return self.vmi.vmi.ref, self.slot
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is made of a VM.
+
+    Attributes:
+        vmi: The VM.
+        rows: Its row, and those of its slots.
+        searched: Text that a filter looks at.
+    """
+
+    vmi: VmiSlots
+    rows: tuple[TreeRow, ...]
+    searched: str
+
+    @classmethod
+    def of(cls, entry: VmiSlots) -> _Known:
+        """Make it."""
+        ref, names = entry.vmi.ref, [slot.name for slot in entry.slots]
+        slots = (TreeRow(entry, name, last=name == names[-1]) for name in names)
+        searched = " ".join((ref.namespace, ref.name, entry.vmi.node, *names))
+        return cls(entry, (TreeRow(entry), *slots), searched)
+
+
 class VmsPane(Pane[TreeRow]):
     """Shows the tree of VMs and slots, with what is in the slots."""
 
@@ -57,11 +80,16 @@ class VmsPane(Pane[TreeRow]):
         )
         self._world: World | None = None
         self._folded: set[VmiRef] = set()
-        self._known: dict[VmiRef, tuple[VmiSlots, tuple[TreeRow, ...]]] = {}
+        self._known: dict[VmiRef, _Known] = {}
+        self._revision = -1
 
     def show(self, world: World) -> None:
         """Show what is known."""
         self._world = world
+        if world.vmis_revision == self._revision:  # only what is in the slots may be another
+            self.list.redraw()
+            return
+        self._revision = world.vmis_revision
         self.set_class(world.vmis_bad is not None, "-old")
         self.refilter()
 
@@ -95,8 +123,14 @@ class VmsPane(Pane[TreeRow]):
             return
         vmis = self._world.vmis or {}
         matches, filtered = self.matches, self.filtered
-        shown = [entry for entry in vmis.values() if not filtered or matches(self._searched(entry))]
-        rows = [row for entry in shown for row in self._rows_of(entry)]
+        shown = [self._made(entry) for entry in vmis.values()]
+        if filtered:
+            shown = [known for known in shown if matches(known.searched)]
+        rows = [
+            row
+            for known in shown
+            for row in (known.rows[:1] if known.vmi.vmi.ref in self._folded else known.rows)
+        ]
         if len(self._known) > len(vmis):
             self._known = {ref: made for ref, made in self._known.items() if ref in vmis}
         hidden = len(vmis) - len(shown)
@@ -104,23 +138,12 @@ class VmsPane(Pane[TreeRow]):
         count = f"{len(shown)} of {len(vmis)}, {scope}" if hidden else scope
         self.show_rows(rows, empty.vmis(self._world, shown=len(shown), hidden=hidden), count)
 
-    def _rows_of(self, entry: VmiSlots) -> Sequence[TreeRow]:
-        """Return the rows of a VM; made once, as long as the VM stays as it is."""
-        ref = entry.vmi.ref
-        known, rows = self._known.get(ref, (None, ()))
-        if known is not entry:
-            names = [slot.name for slot in entry.slots]
-            rows = (
-                TreeRow(entry),
-                *(TreeRow(entry, name, last=name == names[-1]) for name in names),
-            )
-            self._known[ref] = entry, rows
-        return rows[:1] if ref in self._folded else rows
-
-    def _searched(self, entry: VmiSlots) -> str:
-        ref = entry.vmi.ref
-        slots = " ".join(slot.name for slot in entry.slots)
-        return f"{ref.namespace} {ref.name} {entry.vmi.node} {slots}"
+    def _made(self, entry: VmiSlots) -> _Known:
+        """Return what is made of a VM; once, as long as the VM stays as it is."""
+        known = self._known.get(entry.vmi.ref)
+        if known is None or known.vmi is not entry:
+            known = self._known[entry.vmi.ref] = _Known.of(entry)
+        return known
 
     def _row_cells(self, row: TreeRow) -> Sequence[Content]:
         if row.slot is None:
