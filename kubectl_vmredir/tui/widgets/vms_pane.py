@@ -135,6 +135,8 @@ class VmsPane(Pane[TreeRow]):
             self._known = {ref: made for ref, made in self._known.items() if ref in vmis}
         hidden = len(vmis) - len(shown)
         scope = "all namespaces" if self._world.scope is None else printable(self._world.scope)
+        if self._world.session is None:
+            scope = ""
         count = f"{len(shown)} of {len(vmis)}, {scope}" if hidden else scope
         self.show_rows(rows, empty.vmis(self._world, shown=len(shown), hidden=hidden), count)
 

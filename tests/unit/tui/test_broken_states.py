@@ -47,7 +47,10 @@ async def test_without_a_cluster_it_says_what_is_wrong_and_goes_on_when_there_is
 
     async with running(service, size=size, opener=opener) as tui:
         await tui.press("2")
-        await tui.sees("✖ no cluster", "no kubeconfig is there", "Set KUBECONFIG, or use --lab.")
+        text = await tui.sees(
+            "✖ no cluster", "no kubeconfig is there", "Set KUBECONFIG, or use --lab."
+        )
+        assert "all namespaces" not in text
         await tui.press("ctrl+r")
         await tui.sees("smartcard", "● live")
 
