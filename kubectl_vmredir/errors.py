@@ -10,6 +10,7 @@
         * DeviceNotFound
         * DeviceAmbiguous
         * DeviceBusy
+            * DeviceReleasing
         * DevicePermissionDenied
         * DeviceUnsafe
         * DeviceLost
@@ -149,6 +150,16 @@ class DeviceBusy(UsbError):
 
     def __init__(self, device: LocalDevice, holder: str, *, hint: str | None = None) -> None:
         super().__init__(f"device {device} is held by {holder}", hint=hint)
+
+
+class DeviceReleasing(DeviceBusy):
+    """A process of ours still gives the device back."""
+
+    retryable = True
+
+    def __init__(self, device: LocalDevice, pid: int) -> None:
+        which = f"process {pid} of ours" if pid else "a process of ours"
+        super().__init__(device, f"{which}, which is just giving it back")
 
 
 class DevicePermissionDenied(UsbError):

@@ -15,16 +15,18 @@ from kubectl_vmredir.errors import (
     DeviceBusy,
     DeviceNotFound,
     DevicePermissionDenied,
+    DeviceReleasing,
     UsbError,
 )
 from kubectl_vmredir.model import DeviceSelector
 from kubectl_vmredir.usb import library
 from kubectl_vmredir.usb.discovery import sysfs_path
 from kubectl_vmredir.usb.holders import USBFS, find_holders
-from kubectl_vmredir.usb.journal import Claim, FormerDriver, unwritable
+from kubectl_vmredir.usb.journal import Claim, FormerDriver, Holding, unwritable
 from kubectl_vmredir.usb.tree import Tree
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from kubectl_vmredir.model import LocalDevice
@@ -59,19 +61,28 @@ class Prepared:
         self.entry.close()
 
 
-def prepare(device: LocalDevice, journal: Journal, root: Path) -> Prepared:
+def prepare(
+    device: LocalDevice, journal: Journal, root: Path, *, releasing: Collection[int] = ()
+) -> Prepared:
     """Open what a usb-host needs for exactly this device, and write down that it is claimed.
+
+    Args:
+        device: A device of this machine.
+        journal: Of the claims.
+        root: Where ``sys``, ``proc`` and ``dev`` are.
+        releasing: Processes of this program that are told to give their devices back.
 
     Raises:
         DeviceNotFound: If it is not plugged in.
         DeviceBusy: If another program has it, or another process of ours.
+        DeviceReleasing: If it is just being given back; that takes longer than we wait for it.
         DevicePermissionDenied: If this user may not open it.
         UsbUnavailable: If a library is missing.
         UsbError: If the node cannot be opened, or nothing can be written down.
     """
     library.load()
     with ExitStack() as undo:
-        entry = undo.enter_context(_lock(device, journal))
+        entry = undo.enter_context(_lock(device, journal, releasing))
         node = _open(device, root)
         undo.callback(os.close, node)
         # Now that it is open, no other device can get its address.
@@ -95,7 +106,7 @@ def open_left(entry: Entry, journal: Journal, root: Path) -> int:
         UsbError: If the node cannot be opened.
     """
     with suppress(OSError):  # no room: then who finds the port locked reads of its former process
-        entry.sign()
+        entry.sign(given_back=True)
     claim = entry.read()
     if claim is None or claim.boot_id != journal.boot_id:
         raise NotPlugged("nothing was left")
@@ -115,14 +126,19 @@ def open_left(entry: Entry, journal: Journal, root: Path) -> int:
         raise UsbError(f"cannot open {path}: {exc.strerror}") from exc
 
 
-def _lock(device: LocalDevice, journal: Journal) -> Entry:
+def _lock(device: LocalDevice, journal: Journal, releasing: Collection[int]) -> Entry:
     while (entry := journal.lock(device.port_path)) is None:
-        if (pid := journal.holder(device.port_path)) is not None:
-            raise DeviceBusy(
-                device,
-                f"another kubectl-vmredir (process {pid})" if pid else "another kubectl-vmredir",
-                hint="Unbind it there first." + (f" Or end it with: kill {pid}" if pid else ""),
-            )
+        match journal.holding(device.port_path):
+            case None:
+                pass  # it has let go just now
+            case Holding(pid=pid, ending=ending) if ending or pid in releasing:
+                raise DeviceReleasing(device, pid)
+            case Holding(pid=pid):
+                raise DeviceBusy(
+                    device,
+                    f"another kubectl-vmredir (process {pid})",
+                    hint=f"Unbind it there first. Or end it with: kill {pid}",
+                )
     return entry
 
 

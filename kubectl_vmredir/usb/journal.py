@@ -17,11 +17,13 @@ import json
 import logging
 import os
 import re
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
 from kubectl_vmredir.errors import UsbError
 from kubectl_vmredir.model import VendorProduct, to_json
+from kubectl_vmredir.usb.ending import is_ending
 from kubectl_vmredir.usb.tree import Tree
 
 if TYPE_CHECKING:
@@ -33,6 +35,12 @@ logger = logging.getLogger(__name__)
 
 MAX_BYTES: Final = 64 * 1024
 """A longer file is none of ours."""
+
+PATIENCE_S: Final = 3.0
+"""How long a process that is about to let go of a port is waited for."""
+
+_GLANCE_S: Final = 0.02
+"""The kernel tells nobody that a lock is free without making them wait for it without end."""
 
 _PORT: Final = re.compile(r"\d+-\d+(?:\.\d+)*")
 _SUFFIX: Final = ".json"
@@ -59,6 +67,7 @@ class Claim:
         configuration: The configuration that was active; 0 if there was none.
         interfaces: Those of that configuration.
         pid: The process that claims it, for people; whether it lives is for the lock to say.
+        given_back: Whether that process does not claim it, but gives it back for a former one.
     """
 
     boot_id: str
@@ -69,6 +78,7 @@ class Claim:
     configuration: int
     interfaces: tuple[FormerDriver, ...]
     pid: int
+    given_back: bool = False
 
     @property
     def device(self) -> tuple[str, str, VendorProduct, int, int]:
@@ -79,6 +89,20 @@ class Claim:
     def drivers(self) -> tuple[str, ...]:
         """The former driver of each interface, in their order."""
         return tuple(former.driver for former in self.interfaces)
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """That a process of ours has a port.
+
+    Attributes:
+        pid: The process; 0 for one that has only just begun, or is just done.
+        ending: Whether it is about to let go: it gives the device back for a former process, or
+            is itself at its end.
+    """
+
+    pid: int
+    ending: bool
 
 
 class Entry:
@@ -127,10 +151,10 @@ class Entry:
         os.pwrite(self._descriptor, text, 0)
         os.ftruncate(self._descriptor, len(text))
 
-    def sign(self) -> Claim | None:
-        """Put this process down as the one that claims; return the claim."""
+    def sign(self, *, given_back: bool = False) -> Claim | None:
+        """Put this process down as the one that claims, or gives back; return the claim."""
         if (claim := self.read()) is not None:
-            claim = replace(claim, pid=os.getpid())
+            claim = replace(claim, pid=os.getpid(), given_back=given_back)
             self.write(claim)
         return claim
 
@@ -151,30 +175,43 @@ class Journal:
     Attributes:
         folder: Where the files are; made, mode 0700.
         boot_id: Of the kernel that runs; see :func:`read_boot_id`.
+
+    Args:
+        patience_s: See :data:`PATIENCE_S`.
     """
 
-    def __init__(self, folder: Path, *, boot_id: str) -> None:
+    def __init__(self, folder: Path, *, boot_id: str, patience_s: float = PATIENCE_S) -> None:
         self.folder = folder
         self.boot_id = boot_id
+        self._patience_s = patience_s
 
     def lock(self, port_path: str) -> Entry | None:
         """Lock the file of a port; None if a process of ours has the device in it.
+
+        One that is about to let go of it is waited for, but not for long.
 
         Raises:
             UsbError: If the journal cannot be used.
         """
         assert _PORT.fullmatch(port_path), "the kernel names ports"
+        deadline = time.monotonic() + self._patience_s
         while (entry := self._try_to_lock(port_path)) is None:
-            if self.holder(port_path) is not None:
-                return None
-            # Somebody has only looked, as holder() does, and has gone on by now.
+            match self.holding(port_path):
+                case None:
+                    pass  # somebody has only looked, as we just did, and has gone on by now
+                case Holding(ending=True) if time.monotonic() < deadline:
+                    time.sleep(_GLANCE_S)
+                case _:
+                    return None
         return entry
 
     def holder(self, port_path: str) -> int | None:
-        """Return the process of ours that has the device in a port; None if there is none.
+        """Return the process id of :meth:`holding`; None if nobody has the port."""
+        holding = self.holding(port_path)
+        return None if holding is None else holding.pid
 
-        0 stands for one that has only just begun.
-        """
+    def holding(self, port_path: str) -> Holding | None:
+        """Return who of us has the device in a port; None if nobody has."""
         if (entry := self._look_into(port_path)) is None:
             return None
         with entry:
@@ -182,8 +219,9 @@ class Journal:
                 # Shared, so that two who look do not take each other for a holder.
                 fcntl.flock(entry.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
-                claim = entry.read()
-                return claim.pid if claim is not None else 0
+                if (claim := entry.read()) is None:
+                    return Holding(0, ending=True)
+                return Holding(claim.pid, ending=claim.given_back or is_ending(claim.pid))
         return None
 
     def left(self) -> list[str]:
@@ -266,6 +304,7 @@ def _parse(value: JsonValue) -> Claim:
             "configuration": int() as configuration,
             "interfaces": list() as interfaces,
             "pid": int() as pid,
+            **rest,
         }:
             return Claim(
                 boot_id=boot_id,
@@ -276,6 +315,7 @@ def _parse(value: JsonValue) -> Claim:
                 configuration=configuration,
                 interfaces=tuple(map(_parse_interface, interfaces)),
                 pid=pid,
+                given_back=rest.get("given_back") is True,
             )
         case _:
             raise ValueError("not a claim")

@@ -12,11 +12,13 @@ import contextlib
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import sys
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -61,6 +63,13 @@ class _Running:
     process: Process
     data: socket.socket
     control: socket.socket
+
+    @property
+    def releases(self) -> bool:
+        """Whether it gives its device back: the other end of its data was closed, or its own."""
+        poll = select.poll()
+        poll.register(self.data, 0)
+        return any(events & select.POLLHUP for _, events in poll.poll(0))
 
 
 class UsbHosts:
@@ -112,6 +121,10 @@ class UsbHosts:
         # The group need not know what ended the body: it would wrap it.
         await self._stack.__aexit__(None, None, None)
 
+    def releasing(self) -> set[int]:
+        """Return the processes that are giving their devices back."""
+        return {each.process.pid for each in self._running.values() if each.releases}
+
     async def start(self, device: LocalDevice) -> UsbHostSockets:
         """Start a usb-host for a device; the caller owns the sockets.
 
@@ -133,11 +146,11 @@ class UsbHosts:
 
     async def _start(self, device: LocalDevice) -> UsbHostSockets | UsbError:
         # An error is expected, so it is a result: raised, it would end the group.
+        # One that is to end before it has begun has our own process id in the journal.
+        releasing = {os.getpid(), *self.releasing()}
+        opening = partial(prepare, device, self._journal, self._root, releasing=releasing)
         try:
-            with (
-                await asyncio.to_thread(prepare, device, self._journal, self._root) as prepared,
-                ExitStack() as undo,
-            ):
+            with await asyncio.to_thread(opening) as prepared, ExitStack() as undo:
                 data, far_data = socket.socketpair()
                 control, far_control = socket.socketpair()
                 for end in (data, far_data, control, far_control):

@@ -17,7 +17,7 @@ from kubectl_vmredir.usb.process import UsbHosts
 from kubectl_vmredir.usb.use import look
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Collection, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -91,7 +91,7 @@ class UsbDevices:
         Raises:
             DeviceNotFound: If it is not plugged in.
         """
-        return await asyncio.to_thread(self._use, device)
+        return await asyncio.to_thread(self._use, device, self._hosts.releasing())
 
     async def claim(self, device: LocalDevice) -> UsbHostSockets:
         """Start a usb-host for exactly this device; the caller owns the sockets.
@@ -99,18 +99,21 @@ class UsbDevices:
         Raises:
             DeviceNotFound: If it is not plugged in.
             DeviceBusy: If another program has it, or another process of ours.
+            DeviceReleasing: If a process of ours still gives it back.
             DevicePermissionDenied: If this user may not open it.
             UsbUnavailable: If a library is missing.
             UsbError: If it cannot be had for another reason.
         """
         return await self._hosts.start(device)
 
-    def _use(self, device: LocalDevice) -> DeviceUse:
-        holder = self._journal.holder(device.port_path)
+    def _use(self, device: LocalDevice, releasing: Collection[int]) -> DeviceUse:
+        holding = self._journal.holding(device.port_path)
         use = look(
             device,
-            own_pids={os.getpid(), *([holder] if holder else [])},
+            own_pids={os.getpid(), *([holding.pid] if holding else [])},
             server_hosts=self._server_hosts,
             root=self._root,
         )
-        return replace(use, redirected_by=holder or None)
+        if holding is None or holding.ending or holding.pid in releasing:
+            return use  # who wants the device waits a moment for it
+        return replace(use, redirected_by=holding.pid)

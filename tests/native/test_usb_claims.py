@@ -18,6 +18,7 @@ from kubectl_vmredir.errors import (
     DeviceBusy,
     DeviceNotFound,
     DevicePermissionDenied,
+    DeviceReleasing,
     UsbError,
     UsbUnavailable,
 )
@@ -46,6 +47,8 @@ pytestmark = pytest.mark.native
 
 NOBODY = 65534
 
+CLAIMED_EVENT = {"event": "claimed", "drivers": list(DRIVERS.values())}
+
 
 @contextmanager
 def acting_as(user: int) -> Iterator[None]:
@@ -55,6 +58,16 @@ def acting_as(user: int) -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
+
+
+def left(device: EmulatedDevice, journal: Journal) -> None:
+    """Write down the claim of a process that could not give its device back."""
+    local = device.local
+    with journal.lock(local.port_path) or pytest.fail("locked") as entry:
+        former = tuple(FormerDriver(number, name) for number, name in DRIVERS.items())
+        entry.write(
+            Claim(journal.boot_id, local.port_path, local.ids, 1, local.address, 1, former, 1)
+        )
 
 
 async def test_of_two_that_are_alike_the_one_that_is_meant_is_taken(
@@ -85,6 +98,47 @@ async def test_a_device_that_we_have_already_is_refused_with_the_process_that_ha
 
         with pytest.raises(DeviceBusy, match=rf"another kubectl-vmredir \(process {pid}\)"):
             await hosts.start(device.local)
+
+
+async def test_a_device_that_takes_long_to_be_given_back_is_not_said_to_be_anothers(
+    bus: EmulatedBus, device: EmulatedDevice, journal: Journal
+) -> None:
+    async with UsbHosts(journal, root=bus.root, call_limit_s=3) as hosts:
+        async with claimed(hosts, device):
+            pid = journal.holder(device.local.port_path)
+            device.hangs.add("reset")
+        await saw(device, "hang")
+
+        with pytest.raises(DeviceReleasing, match=f"process {pid} of ours") as caught:
+            await hosts.start(device.local)
+
+        device.hangs.clear()
+        assert caught.value.retryable
+        await saw(device, "closed")
+        await nobody_holds(journal, device)
+        with owned(await hosts.start(device.local), timeout_s=TIMEOUT_S) as guest:
+            assert await guest.event() == CLAIMED_EVENT
+
+
+async def test_a_device_that_another_program_just_gives_back_is_had_a_moment_later(
+    hosts: UsbHosts, bus: EmulatedBus, device: EmulatedDevice, journal: Journal
+) -> None:
+    device.bind(0, "")
+    device.bind(1, "")
+    left(device, journal)
+    device.hangs.add("reset")
+
+    async def rescue() -> None:
+        async with UsbHosts(journal, root=bus.root, call_limit_s=1):
+            pass
+
+    async with asyncio.TaskGroup() as others:
+        others.create_task(rescue())
+        await saw(device, "hang")
+        device.hangs.clear()
+
+        with owned(await hosts.start(device.local), timeout_s=TIMEOUT_S) as guest:
+            assert await guest.event() == CLAIMED_EVENT
 
 
 async def test_a_device_that_another_program_has_claimed_is_refused_and_left_alone(
@@ -189,13 +243,8 @@ async def test_drivers_that_a_failed_rescue_did_not_bring_back_are_not_forgotten
     bus: EmulatedBus, device: EmulatedDevice, journal: Journal
 ) -> None:
     device.bind(0, "")
-    local = device.local
-    with journal.lock(local.port_path) or pytest.fail("locked") as entry:
-        former = tuple(FormerDriver(number, name) for number, name in DRIVERS.items())
-        entry.write(
-            Claim(journal.boot_id, local.port_path, local.ids, 1, local.address, 1, former, 1)
-        )
-    prepared = prepare(local, journal, bus.root)
+    left(device, journal)
+    prepared = prepare(device.local, journal, bus.root)
 
     with prepared:
         claim = prepared.entry.read()
@@ -252,6 +301,16 @@ async def test_a_device_in_use_by_us_says_by_which_process(
     assert session.usb_host.drivers == tuple(DRIVERS.values())
     assert use.redirected_by == journal.holder(local.port_path)
     assert use.drivers == (USBFS, USBFS)
+
+
+async def test_a_device_that_is_just_given_back_is_not_said_to_be_redirected(
+    devices: UsbDevices, device: EmulatedDevice, journal: Journal
+) -> None:
+    left(device, journal)
+    with journal.lock(device.local.port_path) or pytest.fail("locked") as entry:
+        entry.sign(given_back=True)
+
+        assert (await devices.use(device.local)).redirected_by is None
 
 
 async def test_a_session_hears_why_its_process_is_gone_and_the_next_one_can_begin(

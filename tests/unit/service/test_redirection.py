@@ -8,6 +8,7 @@ from kubectl_vmredir.errors import (
     ClusterUnreachable,
     DeviceBusy,
     DeviceLost,
+    DeviceReleasing,
     SlotsFull,
     UsbError,
     VmiNotReady,
@@ -75,6 +76,19 @@ async def test_device_that_goes_away_while_it_is_claimed_is_waited_for(world: Wo
     world.devices.refusal = DeviceLost("it was just pulled out")
     bound = await world.bind()
     assert await world.state(bound) is S.WAITING_DEVICE
+
+    world.devices.refusal = None
+    await after(RETRY_S + 0.01)
+
+    assert await world.state(bound) is S.CONNECTED
+
+
+async def test_device_that_is_still_being_given_back_is_waited_for(world: World) -> None:
+    world.devices.refusal = DeviceReleasing(device(), 7)
+    bound = await world.bind()
+    status = await world.status(bound)
+    assert status.state is S.WAITING_DEVICE
+    assert "process 7 of ours, which is just giving it back" in status.reason
 
     world.devices.refusal = None
     await after(RETRY_S + 0.01)
@@ -234,7 +248,7 @@ async def test_missed_pong_shows_stalled_and_a_late_one_ends_that(world: World) 
     await after(0.1)
     world.link.answers_pings = False
 
-    await after(9.8)
+    await after(14.8)
     assert await world.state(bound) is S.CONNECTED
 
     await after(0.2)
@@ -267,7 +281,7 @@ async def test_link_that_stays_silent_is_given_up_and_dialed_again(world: World)
     silent = world.link
     silent.answers_pings = False
 
-    await after(24.8)
+    await after(29.8)
     assert silent.open
 
     await after(1)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from kubectl_vmredir.usb.journal import (
     Claim,
     Entry,
     FormerDriver,
+    Holding,
     Journal,
     read_boot_id,
 )
@@ -61,12 +63,93 @@ def test_only_the_user_can_read_it(journal: Journal, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / f"claims/{PORT}.json").stat().st_mode) == 0o600
 
 
+def ended_process() -> int:
+    """Return the id of a process that is gone."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
 def test_a_port_is_locked_once(journal: Journal) -> None:
-    with locked(journal):
+    with locked(journal) as entry:
+        entry.write(replace(CLAIM, pid=os.getpid()))
+
         assert journal.lock(PORT) is None
         assert journal.lock("3-2") is not None
 
     locked(journal).close()
+
+
+class LetsGo(Journal):
+    """A journal whose port is let go of as soon as we have wondered who has it.
+
+    Attributes:
+        entry: What holds the port.
+        seen: Who was seen to have it, each time.
+    """
+
+    entry: Entry
+    seen: list[Holding | None]
+
+    def holding(self, port_path: str) -> Holding | None:
+        """Look, and let go."""
+        found = super().holding(port_path)
+        self.seen = [*getattr(self, "seen", []), found]
+        self.entry.close()
+        return found
+
+
+def test_who_gives_a_device_back_for_another_is_waited_for(journal: Journal) -> None:
+    waiting = LetsGo(journal.folder, boot_id="this boot")
+    waiting.entry = locked(journal)
+    waiting.entry.write(CLAIM)
+    waiting.entry.sign(given_back=True)
+
+    locked(waiting).close()
+
+    assert waiting.seen == [Holding(os.getpid(), ending=True)]
+
+
+def test_a_holder_that_is_gone_is_waited_for_until_the_kernel_has_dropped_its_lock(
+    journal: Journal,
+) -> None:
+    waiting = LetsGo(journal.folder, boot_id="this boot")
+    waiting.entry = locked(journal)
+    waiting.entry.write(replace(CLAIM, pid=ended_process()))
+
+    locked(waiting).close()
+
+    assert [holding and holding.ending for holding in waiting.seen] == [True]
+
+
+def test_a_holder_that_lives_is_not_waited_for(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "claims", boot_id="this boot", patience_s=3600)
+    with locked(journal) as entry:
+        entry.write(CLAIM)
+        entry.sign()
+
+        assert journal.lock(PORT) is None
+        assert journal.holding(PORT) == Holding(os.getpid(), ending=False)
+
+
+def test_patience_with_who_does_not_let_go_ends(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "claims", boot_id="this boot", patience_s=0.05)
+    with locked(journal) as entry:
+        entry.write(CLAIM)
+        entry.sign(given_back=True)
+
+        assert journal.lock(PORT) is None
+
+
+def test_a_claim_of_a_former_version_does_not_say_that_it_is_given_back(journal: Journal) -> None:
+    with locked(journal) as entry:
+        entry.write(CLAIM)
+        text = os.pread(entry.fileno(), MAX_BYTES, 0).replace(b', "given_back": false', b"")
+        os.ftruncate(entry.fileno(), 0)
+        os.pwrite(entry.fileno(), text, 0)
+
+        assert b"given_back" not in text
+        assert entry.read() == CLAIM
 
 
 def test_who_only_looks_is_not_taken_for_a_holder(journal: Journal, tmp_path: Path) -> None:
@@ -77,8 +160,8 @@ def test_who_only_looks_is_not_taken_for_a_holder(journal: Journal, tmp_path: Pa
     class LookedAt(Journal):
         """A journal at which another program looks until we wonder who has the device."""
 
-        def holder(self, port_path: str) -> int | None:
-            found = super().holder(port_path)
+        def holding(self, port_path: str) -> Holding | None:
+            found = super().holding(port_path)
             os.close(looking)
             return found
 
