@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-PING_INTERVAL_S: Final = 5.0
+PING_INTERVAL_S: Final = 10.0
+"""Most of what an idle link costs. Load balancers that end silent streams wait for 21 s at least
+(KubeVirt, issue 6493), so that one ping may get lost; what hangs is seen that much later."""
 PONG_TIMEOUT_S: Final = 5.0
 """A ping unanswered for so long: the link is shown as stalled."""
 

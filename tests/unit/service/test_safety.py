@@ -18,6 +18,7 @@ from kubectl_vmredir.service.gate import (
     nothing_unseen,
 )
 from kubectl_vmredir.service.interface import BindRequest, ClosingWaits
+from kubectl_vmredir.service.liveness import PING_INTERVAL_S
 from tests.support.fake_cluster import STEPS, running
 from tests.support.fake_usb import FakeDevices, device
 from tests.support.scripted_dialer import Hold
@@ -427,7 +428,7 @@ async def test_death_of_the_task_leaves_device_and_link_working(
     guest = world.link.guest
     assert guest is not None
     await end_the_task(world)
-    await after(6)
+    await after(PING_INTERVAL_S + 1)
 
     guest.transfer(2, 7)
     world.link.flush()
@@ -446,7 +447,7 @@ async def test_bug_blocks_its_own_redirection_and_nothing_else() -> None:
         first_link = world.link
         second = await world.bind(SECOND_STICK)
         first_link.ping_bug = ZeroDivisionError("a bug")
-        await after(6)
+        await after(PING_INTERVAL_S + 1)
 
         status = await world.status(first)
         assert status.state is S.BLOCKED
@@ -471,7 +472,7 @@ async def test_bug_in_a_dialer_blocks_and_keeps_the_device(world: World) -> None
 async def test_next_task_takes_over_session_and_link_of_one_that_died(world: World) -> None:
     bound = await world.bind()
     await crash_the_task(world)
-    await after(6)
+    await after(PING_INTERVAL_S + 1)
     assert await world.state(bound) is S.BLOCKED
     world.link.ping_bug = None
 
@@ -486,7 +487,7 @@ async def test_next_task_takes_over_session_and_link_of_one_that_died(world: Wor
 async def test_redirection_whose_task_died_can_be_unbound(world: World) -> None:
     bound = await world.bind()
     await crash_the_task(world)
-    await after(6)
+    await after(PING_INTERVAL_S + 1)
 
     await world.service.unbind(bound)
 

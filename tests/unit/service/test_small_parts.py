@@ -107,6 +107,7 @@ def test_pings_are_due_in_intervals() -> None:
 
     assert heart.ping_due(100)
     assert not heart.ping_due(100)
+    heart.alive()
     assert heart.next_look_at(100) == 100 + PING_INTERVAL_S
     assert heart.ping_due(100 + PING_INTERVAL_S)
 
