@@ -12,9 +12,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from ctypes.util import find_library
 from dataclasses import dataclass
+
+import pytest
 
 from tests.support.peers import peers_folder
 
@@ -28,12 +32,14 @@ class Tier:
         packages: Debian packages that would bring what is missing.
         missing: Says what is missing; empty when all is there.
         prepare: Command to run before the tests.
+        boots: Whether its tests wait for VMs most of the time: they run beside the others then.
     """
 
     marker: str
     packages: tuple[str, ...]
     missing: Callable[[], str]
     prepare: tuple[str, ...] = ()
+    boots: bool = False
 
 
 def _programs(*names: str) -> str:
@@ -82,15 +88,23 @@ TIERS = (
         _QEMU,
         lambda: _programs("qemu-system-x86_64", "dpkg-deb", "apt-get"),
         _GUEST_IMAGE,
+        boots=True,
     ),
     Tier(
         "workstation",
         (*_QEMU, "erofs-utils"),
         lambda: _programs("qemu-system-x86_64", "mkfs.erofs", "dpkg-deb", "apt-get"),
         _WORKSTATION_IMAGE,
+        boots=True,
     ),
     Tier("peers", _KUBECTL, _peers),
-    Tier("cluster", (*_KUBECTL, *_QEMU, "ncat", "util-linux"), _cluster, _GUEST_IMAGE),
+    Tier(
+        "cluster",
+        (*_KUBECTL, *_QEMU, "ncat", "util-linux"),
+        _cluster,
+        _GUEST_IMAGE,
+        boots=True,
+    ),
 )
 
 
@@ -117,6 +131,56 @@ def install(packages: Sequence[str]) -> bool:
     return True
 
 
+def _expression(run: Sequence[Tier], barred: Sequence[str], *, booting: bool, plain: bool) -> str:
+    """Return which tests are to run, for pytest; empty for none.
+
+    Args:
+        run: The tiers that are to run.
+        barred: Markers of those whose tests must not, whatever else they are marked with.
+        booting: Whether the tests that boot VMs are meant, or the others.
+        plain: Whether the tests of no tier are wanted: they are among the others.
+    """
+    chosen = [tier.marker for tier in run if tier.boots is booting]
+    if plain and not booting:
+        # A test of two tiers may boot a VM.
+        barred = [*barred, *(tier.marker for tier in run if tier.boots)]
+        return " and ".join(f"not {marker}" for marker in barred)
+    if not chosen:
+        return ""
+    return " and ".join([f"({' or '.join(chosen)})", *(f"not {marker}" for marker in barred)])
+
+
+def _run_side_by_side(expressions: Sequence[str], arguments: Sequence[str]) -> int:
+    """Run pytest for each expression, all at once; return the worst exit status.
+
+    The first one is seen as it runs, the others when they have ended.
+    """
+    commands = [
+        [sys.executable, "-m", "pytest", "-m", expression, *arguments]
+        for expression in expressions
+        if expression
+    ]
+    if not commands:
+        return 0
+    with ExitStack() as stack:
+        others = []
+        for command in commands[1:]:
+            output = stack.enter_context(tempfile.TemporaryFile())
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+            stack.enter_context(process)
+            others.append((process, output))
+        statuses = [subprocess.run(commands[0], check=False).returncode]
+        for process, output in others:
+            statuses.append(process.wait())
+            output.seek(0)
+            sys.stdout.flush()
+            shutil.copyfileobj(output, sys.stdout.buffer)
+            sys.stdout.flush()
+    # -k may leave nothing for one of them, but not for all.
+    nothing = pytest.ExitCode.NO_TESTS_COLLECTED
+    return max((status for status in statuses if status != nothing), default=int(nothing))
+
+
 def main() -> int:
     """Run pytest over the tiers; return its exit status, or 1 if CI lacks a tier."""
     parser = argparse.ArgumentParser(prog="tests.tiers", description=__doc__)
@@ -140,16 +204,11 @@ def main() -> int:
         ):
             left_out[tier.marker] = f"what `{' '.join(tier.prepare[1:])}` makes"
 
-    run = {tier.marker for tier in wanted} - left_out.keys()
-    others = [tier.marker for tier in TIERS if tier.marker not in run]
-    expression = " and ".join(f"not {marker}" for marker in others)
-    if options.only not in (None, "plain"):
-        expression = options.only if options.only in run else ""
-    status = 0
-    if expression or not others:
-        arguments = ["-m", expression] if expression else []
-        command = [sys.executable, "-m", "pytest", *arguments, *options.arguments]
-        status = subprocess.run(command, check=False).returncode
+    run = [tier for tier in wanted if tier.marker not in left_out]
+    barred = [tier.marker for tier in TIERS if tier.marker in left_out or options.only == "plain"]
+    plain = options.only in (None, "plain")
+    expressions = [_expression(run, barred, booting=lane, plain=plain) for lane in (False, True)]
+    status = _run_side_by_side(expressions, options.arguments)
     for marker, missing in left_out.items():
         print(f"tier {marker!r} was left out: it needs {missing}", file=sys.stderr)  # noqa: T201
         print(f"  run it with: make packages && make test (tier {marker})", file=sys.stderr)  # noqa: T201
