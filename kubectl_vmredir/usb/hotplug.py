@@ -12,14 +12,15 @@ import logging
 import os
 import select
 import socket
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import pyudev
 
 from kubectl_vmredir.errors import UsbUnavailable
 from kubectl_vmredir.usb.discovery import ROOT, list_devices, open_udev, require_bus
+from kubectl_vmredir.usb.threads import in_thread, start
 from kubectl_vmredir.usb.use import may_open
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 FIRST_LOOK_S: Final = 20.0
 """How long the first look may take: sysfs waits for a device that is just being reset."""
+
+LAST_LOOK_S: Final = 2.0
+"""How long the look that is under way in the end is waited for."""
 
 _MOST_AT_ONCE: Final = 1000
 """Events that are taken before the devices are looked at."""
@@ -115,6 +119,7 @@ class Hotplug:
         listen: Starts to listen; called in a thread.
         look: Returns the devices that are plugged in; called in a thread.
         first_look_s: How long the first look may take.
+        last_look_s: How long a look may take in the end, before it is left behind.
     """
 
     def __init__(
@@ -123,10 +128,12 @@ class Hotplug:
         look: Callable[[], Sequence[LocalDevice]] = list_devices,
         *,
         first_look_s: float = FIRST_LOOK_S,
+        last_look_s: float = LAST_LOOK_S,
     ) -> None:
         self._listen = listen
         self._look = look
         self._first_look_s = first_look_s
+        self._last_look_s = last_look_s
         self._stack = AsyncExitStack()
         self._seen: dict[LocalDevice, bool] = {}
         self._trouble: UsbUnavailable | None = None
@@ -143,8 +150,8 @@ class Hotplug:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._first_look_s):
-                events = await asyncio.to_thread(self._listen)
-                self._seen = await asyncio.to_thread(self._see)
+                events = await in_thread(self._listen, name="usb-listen")
+                self._seen = await in_thread(self._see, name="usb-look")
         except TimeoutError as exc:
             raise UsbUnavailable(
                 f"the kernel did not list the USB devices within {self._first_look_s:g} s",
@@ -153,11 +160,10 @@ class Hotplug:
         async with AsyncExitStack() as stack:
             group = await stack.enter_async_context(asyncio.TaskGroup())
             stop, stopped = socket.socketpair()
+            watching = start(partial(self._watch, events, stopped, loop), name="usb-hotplug")
+            task = group.create_task(_finish(watching), name="usb-hotplug")
+            stack.push_async_callback(self._leave, task)
             stack.callback(stop.close)
-            thread = ThreadPoolExecutor(1, "usb-hotplug")
-            watching = thread.submit(self._watch, events, stopped, loop)
-            thread.shutdown(wait=False)
-            group.create_task(_finish(watching), name="usb-hotplug")
             self._stack = stack.pop_all()
         return self
 
@@ -167,7 +173,7 @@ class Hotplug:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        """Stop listening."""
+        """Stop listening; bounded in time."""
         return await self._stack.__aexit__(exc_type, exc, traceback)
 
     @property
@@ -195,6 +201,15 @@ class Hotplug:
                 await self._changed.wait()
             known = self._version
             yield
+
+    async def _leave(self, watching: asyncio.Task[None]) -> None:
+        """Wait for the thread, which has been told to end, unless the kernel keeps it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._last_look_s):
+                await asyncio.wait({watching})
+        if not watching.done():
+            logger.warning("the kernel still does not list the USB devices: not waited for")
+            watching.cancel()
 
     def _update(self, seen: dict[LocalDevice, bool]) -> None:
         changed = seen != self._seen

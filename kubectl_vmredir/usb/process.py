@@ -27,6 +27,8 @@ from kubectl_vmredir.errors import UsbError
 from kubectl_vmredir.service.ports import UsbHostSockets
 from kubectl_vmredir.usb.claiming import NotPlugged, open_left, prepare
 from kubectl_vmredir.usb.discovery import ROOT
+from kubectl_vmredir.usb.journal import PATIENCE_S
+from kubectl_vmredir.usb.threads import in_thread
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -96,7 +98,7 @@ class UsbHosts:
         self._running: dict[asyncio.Task[None], _Running] = {}
 
     async def __aenter__(self) -> Self:
-        for port_path in await asyncio.to_thread(self._journal.ports):
+        for port_path in await self._ports():
             await self._rescue(port_path)
         self._group = await self._stack.enter_async_context(asyncio.TaskGroup())
         return self
@@ -148,9 +150,10 @@ class UsbHosts:
         # An error is expected, so it is a result: raised, it would end the group.
         # One that is to end before it has begun has our own process id in the journal.
         releasing = {os.getpid(), *self.releasing()}
+        name = f"usb-claim-{device.bus_device}"
         opening = partial(prepare, device, self._journal, self._root, releasing=releasing)
         try:
-            with await asyncio.to_thread(opening) as prepared, ExitStack() as undo:
+            with await in_thread(opening, name=name) as prepared, ExitStack() as undo:
                 data, far_data = socket.socketpair()
                 control, far_control = socket.socketpair()
                 for end in (data, far_data, control, far_control):
@@ -188,32 +191,38 @@ class UsbHosts:
             _tell(running.control, _meaning(status))
         # Only looked at, as a rule: the device may be about to be claimed again.
         port_path = running.device.port_path
-        if port_path in await asyncio.to_thread(self._journal.ports):
+        if port_path in await self._ports():
             await self._rescue(port_path)
+
+    async def _ports(self) -> Sequence[str]:
+        return await in_thread(self._journal.ports, name="usb-claims")
 
     async def _rescue(self, port_path: str) -> None:
         """Give back what is left in a port by a process that is gone; says so if it cannot."""
+        name = f"usb-rescue-{port_path}"
         try:
-            if (entry := await asyncio.to_thread(self._journal.lock, port_path)) is None:
-                return
-            with ExitStack() as stack:
-                stack.enter_context(entry)
-                try:
-                    node = await asyncio.to_thread(open_left, entry, self._journal, self._root)
-                except NotPlugged:
-                    entry.clear()
+            async with asyncio.timeout(self._call_limit_s + PATIENCE_S + _GRACE_S):
+                entry = await in_thread(partial(self._journal.lock, port_path), name=name)
+                if entry is None:
                     return
-                stack.callback(os.close, node)
-                process = await _spawn(
-                    node=node,
-                    journal=entry.fileno(),
-                    root=self._root,
-                    limit_s=self._call_limit_s,
-                )
-            async with asyncio.timeout(self._call_limit_s + _GRACE_S):
+                with ExitStack() as stack:
+                    stack.enter_context(entry)
+                    opening = partial(open_left, entry, self._journal, self._root)
+                    try:
+                        node = await in_thread(opening, name=name)
+                    except NotPlugged:
+                        entry.clear()
+                        return
+                    stack.callback(os.close, node)
+                    process = await _spawn(
+                        node=node,
+                        journal=entry.fileno(),
+                        root=self._root,
+                        limit_s=self._call_limit_s,
+                    )
                 await _log_output(process)
                 status = await process.wait()
-            left = port_path in await asyncio.to_thread(self._journal.ports)
+            left = port_path in await self._ports()
         except TimeoutError:
             _say_not_rescued(port_path, "it does not answer")
         except UsbError as error:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import platformdirs
@@ -14,6 +14,7 @@ from kubectl_vmredir.usb.discovery import ROOT
 from kubectl_vmredir.usb.hotplug import Hotplug
 from kubectl_vmredir.usb.journal import Journal, read_boot_id
 from kubectl_vmredir.usb.process import UsbHosts
+from kubectl_vmredir.usb.threads import in_thread
 from kubectl_vmredir.usb.use import look
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ class UsbDevices:
         Raises:
             DeviceNotFound: If it is not plugged in.
         """
-        return await asyncio.to_thread(self._use, device, self._hosts.releasing())
+        looking = partial(self._use, device, self._hosts.releasing())
+        return await in_thread(looking, name=f"usb-use-{device.bus_device}")
 
     async def claim(self, device: LocalDevice) -> UsbHostSockets:
         """Start a usb-host for exactly this device; the caller owns the sockets.

@@ -231,6 +231,29 @@ async def test_a_bug_in_the_thread_is_not_silent(bus: Bus) -> None:
     assert caught.group_contains(ZeroDivisionError)
 
 
+async def test_a_kernel_that_hangs_does_not_hold_up_the_end(
+    bus: Bus, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer, hangs = threading.Event(), threading.Event()
+
+    def look() -> list[LocalDevice]:
+        if bus.story.count("look"):
+            hangs.set()
+            assert answer.wait(LIMIT_S)
+        return bus.look()
+
+    async with asyncio.timeout(LIMIT_S), Hotplug(bus.listen, look, last_look_s=0.01):
+        (thread,) = (each for each in threading.enumerate() if each.name == "usb-hotplug")
+        bus.happen()
+        assert await asyncio.to_thread(hangs.wait, LIMIT_S)
+
+    assert thread.is_alive()
+    assert "the kernel still does not list the USB devices" in caplog.text
+    answer.set()
+    await asyncio.to_thread(thread.join, LIMIT_S)
+    assert not thread.is_alive()
+
+
 async def test_nothing_listens_after_the_end(bus: Bus) -> None:
     async with hotplug_of(bus):
         threads = [thread for thread in threading.enumerate() if "usb-hotplug" in thread.name]
