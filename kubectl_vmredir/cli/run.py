@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from kubectl_vmredir.bootstrap import open_devices, open_service
 from kubectl_vmredir.cli.log import quiet_libraries
 from kubectl_vmredir.errors import DeviceNotFound, VmRedirError
+from kubectl_vmredir.service.looking import look
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from kubectl_vmredir.bootstrap import Connection, Options
     from kubectl_vmredir.model import DeviceUse, LocalDevice
+    from kubectl_vmredir.service.ports import DeviceSource
 
 Result = TypeVar("Result")
 
@@ -34,17 +36,30 @@ def with_service(options: Options, work: Callable[[Connection], Awaitable[Result
 
 
 def local_devices(options: Options) -> Sequence[tuple[LocalDevice, DeviceUse]]:
-    """Return the devices that are plugged in, and how they are used; asks no cluster."""
+    """Return the devices that are plugged in, and how they are used; asks no cluster.
+
+    Raises:
+        UsbError: If this machine does not tell, or not in time.
+    """
 
     async def main() -> Sequence[tuple[LocalDevice, DeviceUse]]:
-        found = []
         async with open_devices(options) as source:
-            for device in await source.devices():
-                with contextlib.suppress(DeviceNotFound):  # unplugged since
-                    found.append((device, await source.use(device)))
-        return found
+            return await uses(source)
 
     return unwrapped(lambda: asyncio.run(main()))
+
+
+async def uses(source: DeviceSource) -> Sequence[tuple[LocalDevice, DeviceUse]]:
+    """Return the devices of a source, and how they are used.
+
+    Raises:
+        UsbError: If this machine does not tell, or not in time.
+    """
+    found = []
+    for device in await source.devices():
+        with contextlib.suppress(DeviceNotFound):  # unplugged since
+            found.append((device, await look(source, device)))
+    return found
 
 
 def until_signal(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from kubectl_vmredir.continuity.machine import ContinuityMachine
 from kubectl_vmredir.errors import DeviceBusy, UsbError
 from kubectl_vmredir.service.bulkhead import Finisher
+from kubectl_vmredir.service.looking import look
 from kubectl_vmredir.service.session import DeviceSession
 from kubectl_vmredir.service.usbhost import CLAIM_TIMEOUT_S
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from kubectl_vmredir.model import DeviceUse, LocalDevice, RedirectionId
     from kubectl_vmredir.service.gate import Gate
     from kubectl_vmredir.service.ports import DeviceSource
-
-LOOK_TIMEOUT_S: Final = 10.0
-"""How long a look at the use of a device may take."""
 
 
 class DeviceSessions:
@@ -71,19 +69,13 @@ class DeviceSessions:
                 await session.usb_host.close()
 
     async def use(self, device: LocalDevice) -> DeviceUse:
-        """Return how this machine uses a device; see ``DeviceSource.use``.
+        """Return how this machine uses a device; see :func:`kubectl_vmredir.service.looking.look`.
 
         Raises:
             DeviceNotFound: If it is not plugged in.
             UsbError: If it cannot be seen.
         """
-        try:
-            async with asyncio.timeout(LOOK_TIMEOUT_S):
-                return await self._devices.use(device)
-        except TimeoutError as exc:
-            raise UsbError(
-                f"how device {device} is used here was not found out in {LOOK_TIMEOUT_S:.0f} s"
-            ) from exc
+        return await look(self._devices, device)
 
     async def find(self, device: LocalDevice, holder: RedirectionId) -> DeviceSession | None:
         """Return a redirection's session of a device, once no claim is under way."""

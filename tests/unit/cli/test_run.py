@@ -6,11 +6,14 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from kubectl_vmredir.cli.run import SIGNALS, until_signal
+from kubectl_vmredir.cli.run import SIGNALS, until_signal, uses
+from kubectl_vmredir.errors import UsbError
+from kubectl_vmredir.model import DeviceUse, LocalDevice
+from tests.support.fake_usb import FakeDevices, device
 from tests.support.virtual_clock import VirtualClockLoop
 
 
@@ -62,3 +65,41 @@ def test_cancellation_of_another_kind_is_no_signal() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         until_signal(work())
+
+
+# -- devices ----------------------------------------------------------------------------------
+
+
+class Changing(FakeDevices):
+    """Devices of which one is unplugged as soon as they were listed."""
+
+    async def devices(self) -> Sequence[LocalDevice]:
+        found = await super().devices()
+        self.unplug(found[0])
+        return found
+
+
+class Hanging(FakeDevices):
+    """Devices of which the kernel does not tell how they are used."""
+
+    async def use(self, device: LocalDevice) -> DeviceUse:
+        await asyncio.Event().wait()
+        raise AssertionError("not reached")
+
+
+async def test_device_that_is_unplugged_while_it_is_looked_at_is_left_out() -> None:
+    stays = device("STAYS", address=5, port="1-5")
+
+    assert list(await uses(Changing(device(), stays))) == [(stays, DeviceUse())]
+
+
+def test_device_that_hangs_does_not_hang_the_list_of_devices() -> None:
+    async def main() -> None:
+        await uses(Hanging(device()))
+
+    with (
+        asyncio.Runner(loop_factory=VirtualClockLoop) as runner,
+        pytest.raises(UsbError, match="was not found out in 10 s") as caught,
+    ):
+        runner.run(main())
+    assert caught.value.hint is not None

@@ -39,10 +39,10 @@ from kubectl_vmredir.service.interface import (
     RedirectionChanged,
     RedirectionEnded,
 )
+from kubectl_vmredir.service.looking import LOOK_TIMEOUT_S
 from kubectl_vmredir.service.ports import UsbHostSockets
 from kubectl_vmredir.service.redirection import BLOCKED_RETRY_S, SETTLING_S
 from kubectl_vmredir.service.safety import STORAGE_NOTE
-from kubectl_vmredir.service.sessions import LOOK_TIMEOUT_S
 from kubectl_vmredir.service.story import COLD_DOUBT
 from tests.support.fake_cluster import running
 from tests.support.fake_usb import FakeDevices, device
