@@ -39,7 +39,8 @@ class UsbHostSockets:
     Attributes:
         data: usbredir bytes, as libusbredirhost speaks.
         control: JSON lines. From the usb-host ``{"event": "claimed", "drivers": [...]}``,
-            ``{"event": "lost", "reason": str}``, ``{"event": "error", "message": str}``;
+            ``{"event": "lost", "reason": str}``, ``{"event": "error", "message": str}``,
+            ``{"event": "unsafe", "finding": {"danger": str, "message": str, "hint": str}}``;
             to it ``{"request": "stop"}``.
     """
 

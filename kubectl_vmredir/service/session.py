@@ -102,7 +102,7 @@ class DeviceSession:
     ) -> None:
         self.device = device
         self.holder = holder
-        self.usb_host = UsbHost(self)
+        self.usb_host = UsbHost(device, self)
         self.endpoint: LinkEndpoint | None = None
         self.last_end: LinkEnd | None = None
         self.held_for: Wait | None = None

@@ -12,11 +12,13 @@ import termios
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from kubectl_vmredir.errors import DeviceLost, UsbError
+from kubectl_vmredir.errors import DeviceLost, DeviceUnsafe, UsbError
+from kubectl_vmredir.model import Danger, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from kubectl_vmredir.model import LocalDevice
     from kubectl_vmredir.service.ports import UsbHostSockets
 
 logger = logging.getLogger(__name__)
@@ -100,14 +102,19 @@ class _Failed:
     message: str
 
 
-_ControlEvent = _Claimed | _Lost | _Failed
+@dataclass(frozen=True, slots=True)
+class _Unsafe:
+    finding: Finding
+
+
+_ControlEvent = _Claimed | _Lost | _Failed | _Unsafe
 
 
 def parse_control_line(line: bytes | bytearray) -> _ControlEvent | None:
     """Read one line of a usb-host; None if it says nothing that we know.
 
     Raises:
-        ValueError: If it is no JSON object.
+        ValueError: If it is no JSON object, or no danger that we know.
     """
     match json.loads(line):
         case {"event": "claimed", "drivers": list() as drivers}:
@@ -116,6 +123,15 @@ def parse_control_line(line: bytes | bytearray) -> _ControlEvent | None:
             return _Lost(reason)
         case {"event": "error", "message": str() as message}:
             return _Failed(message)
+        case {
+            "event": "unsafe",
+            "finding": {
+                "danger": str() as danger,
+                "message": str() as message,
+                "hint": str() as hint,
+            },
+        }:
+            return _Unsafe(Finding(Danger(danger), message, hint))
         case dict():
             return None
         case _:
@@ -213,10 +229,15 @@ class UsbHost:
 
     Attributes:
         drivers: Kernel drivers that the device was taken from, in order of its interfaces.
+
+    Args:
+        device: Its device.
+        listener: Hears what comes from it.
     """
 
-    def __init__(self, listener: HostListener) -> None:
+    def __init__(self, device: LocalDevice, listener: HostListener) -> None:
         self.drivers: tuple[str, ...] = ()
+        self._device = device
         self._listener: HostListener | None = listener
         self._answered = asyncio.Event()
         self._refusal: UsbError | None = None
@@ -231,6 +252,7 @@ class UsbHost:
         """Take over the sockets, and wait until the device is claimed.
 
         Raises:
+            DeviceUnsafe: If the device has become needed here.
             UsbError: If the usb-host cannot have the device. It is to be closed all the same.
         """
         loop = asyncio.get_running_loop()
@@ -320,6 +342,10 @@ class UsbHost:
                 logger.warning("usb-host: %r", message)
                 self._trouble = message
                 self._refuse(UsbError(message))
+            case _Unsafe(finding=finding):
+                error = DeviceUnsafe(self._device, [finding])
+                self._trouble = str(error)
+                self._refuse(error)
 
     def control_ended(self) -> None:
         """Note that the usb-host has done its last."""

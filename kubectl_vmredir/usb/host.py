@@ -21,12 +21,14 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.errors import DeviceLost, UsbError, VmRedirError
+from kubectl_vmredir.model import to_json
 from kubectl_vmredir.usb.library import RedirHost, note
 from kubectl_vmredir.usb.rescue import give_back
 from kubectl_vmredir.usb.safety import needed_after_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from kubectl_vmredir.model import JsonValue
     from kubectl_vmredir.usb.journal import Claim, Entry
@@ -82,18 +84,12 @@ def serve(
     control.setblocking(False)
     signal.alarm(limit_s)
     claim = entry.sign()
-    try:
-        if claim is not None:
-            _look_once_more(tree, claim)
-        host = RedirHost(node)
-    except UsbError as error:
-        if _is_unplugged(node):
-            _tell(control, {"event": "lost", "reason": UNPLUGGED})
-        else:
-            _tell(control, {"event": "error", "message": str(error)})
-    else:
+    taken = _take(node, claim, tree)
+    if isinstance(taken, RedirHost):
         _tell(control, {"event": "claimed", "drivers": list(claim.drivers) if claim else []})
-        _Session(host, data, control, node, stop, limit_s).run()
+        _Session(taken, data, control, node, stop, limit_s).run()
+    else:
+        _tell(control, taken)
     signal.alarm(limit_s)
     give_back(node, entry)
     # The parent has these sockets as well, so to close them here would not end them.
@@ -102,14 +98,21 @@ def serve(
             end.shutdown(socket.SHUT_RDWR)
 
 
-def _look_once_more(tree: Tree, claim: Claim) -> None:
-    """Return if the device has not become needed here since it was found safe to take it.
+def _take(node: int, claim: Claim | None, tree: Tree) -> RedirHost | Mapping[str, JsonValue]:
+    """Return the device, claimed, or the event that says why not."""
+    # It may have become needed here since it was found safe to take it.
+    needed = None if claim is None else needed_after_all(tree, _folder(claim, tree))
+    try:
+        if needed is None:
+            return RedirHost(node)
+        refusal: Mapping[str, JsonValue] = {"event": "unsafe", "finding": to_json(needed)}
+    except UsbError as error:
+        refusal = {"event": "error", "message": str(error)}
+    return {"event": "lost", "reason": UNPLUGGED} if _is_unplugged(node) else refusal
 
-    Raises:
-        UsbError: If it has.
-    """
-    if why := needed_after_all(tree, tree.real(f"sys/bus/usb/devices/{claim.port_path}")):
-        raise UsbError(f"device {claim.ids} is needed here: {why}")
+
+def _folder(claim: Claim, tree: Tree) -> Path:
+    return tree.real(f"sys/bus/usb/devices/{claim.port_path}")
 
 
 def _is_unplugged(node: int) -> bool:

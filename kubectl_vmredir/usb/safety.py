@@ -73,8 +73,8 @@ def findings(
     return tuple(sorted(found, key=lambda finding: worst_first.index(finding.danger)))
 
 
-def needed_after_all(tree: Tree, folder: Path) -> str:
-    """Return why a device is not to be taken although it was found safe; empty if it may be.
+def needed_after_all(tree: Tree, folder: Path) -> Finding | None:
+    """Return why a device is not to be taken although it was found safe; None if it may be.
 
     To be asked right before it is taken. Until then a process has to start, and a desktop that
     mounts what was plugged in needs no longer than that.
@@ -84,9 +84,9 @@ def needed_after_all(tree: Tree, folder: Path) -> str:
         folder: Of the device in sysfs, without symbolic links.
     """
     if not tree.below(_BLOCKS, folder):
-        return ""
+        return None
     found = _of_blocks(tree, folder, udisks=False)
-    return next((each.message for each in found if each.danger is Danger.NEVER), "")
+    return next((each for each in found if each.danger is Danger.NEVER), None)
 
 
 def _of_hub(device: LocalDevice) -> list[Finding]:

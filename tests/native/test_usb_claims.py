@@ -232,8 +232,12 @@ async def test_a_device_that_was_mounted_while_its_process_started_is_left_alone
     with owned(await hosts.start(device.local), timeout_s=TIMEOUT_S) as guest:
         events = await ended(guest)
 
-    why = "device 1209:0001 is needed here: sdz is mounted for writing on /media/stick"
-    assert events == [{"event": "error", "message": why}]
+    finding = {
+        "danger": "never",
+        "message": "sdz is mounted for writing on /media/stick",
+        "hint": "sudo umount --all-targets /dev/sdz",
+    }
+    assert events == [{"event": "unsafe", "finding": finding}]
     assert device.drivers == DRIVERS
     assert "reset" not in device.events
     assert journal.ports() == []

@@ -109,6 +109,22 @@ async def test_usb_host_that_cannot_have_the_device_says_why(world: World) -> No
     assert world.devices.hosts[0].released
 
 
+async def test_device_that_became_needed_here_is_refused_with_what_to_do(world: World) -> None:
+    world.devices.claims = False
+    bound = await world.bind()
+
+    finding = {"danger": "never", "message": "sdb is mounted", "hint": "umount /dev/sdb"}
+    world.devices.hosts[0].say(event="unsafe", finding=finding)
+    await at_rest()
+
+    status = await world.status(bound)
+    assert status.state is S.BLOCKED
+    assert status.trouble is not None
+    assert (status.trouble.kind, status.trouble.exit_code) == ("DeviceUnsafe", 5)
+    assert status.trouble.message.endswith("is needed here: sdb is mounted")
+    assert status.trouble.hint == "umount /dev/sdb"
+
+
 async def test_usb_host_that_says_nothing_is_given_up(world: World) -> None:
     world.devices.claims = False
     bound = await world.bind()

@@ -76,19 +76,22 @@ def test_file_system_that_is_mounted_for_writing_is_never_taken(machine: Machine
 
 def test_what_was_mounted_after_the_device_was_found_safe_is_seen(machine: MachineTree) -> None:
     folder = machine.real(machine.stick())
-    assert needed_after_all(machine.tree, folder) == ""
+    assert needed_after_all(machine.tree, folder) is None
 
     machine.mount("90 28 8:17 / /media/user/DATA rw - vfat /dev/sdb1 rw")
 
-    why = needed_after_all(machine.tree, folder)
-    assert why == "sdb1 is mounted for writing on /media/user/DATA"
+    assert needed_after_all(machine.tree, folder) == Finding(
+        Danger.NEVER,
+        "sdb1 is mounted for writing on /media/user/DATA",
+        "sudo umount --all-targets /dev/sdb1",
+    )
 
 
 def test_what_can_have_been_accepted_is_not_asked_again(machine: MachineTree) -> None:
     folder = machine.real(machine.stick())
     machine.mount("90 28 8:17 / /mnt ro - iso9660 /dev/sdb1 ro")
 
-    assert needed_after_all(machine.tree, folder) == ""
+    assert needed_after_all(machine.tree, folder) is None
 
 
 def test_device_without_disks_is_not_needed_where_mounts_cannot_be_read(tmp_path: Path) -> None:
@@ -96,8 +99,10 @@ def test_device_without_disks_is_not_needed_where_mounts_cannot_be_read(tmp_path
     folder = machine.real(machine.usb())
     machine.write("proc/self/mountinfo", "?\n")
 
-    assert needed_after_all(machine.tree, folder) == ""
-    assert "cannot be told" in needed_after_all(machine.tree, machine.real(machine.stick("1-5")))
+    assert needed_after_all(machine.tree, folder) is None
+    doubtful = needed_after_all(machine.tree, machine.real(machine.stick("1-5")))
+    assert doubtful is not None
+    assert "cannot be told" in doubtful.message
 
 
 def test_without_udisks_root_has_to_unmount(machine: MachineTree) -> None:
