@@ -37,7 +37,8 @@ the VM."""
 CONTROL_LINE_BYTES: Final = 64 * 1024
 """A longer line on the control socket is no message: the usb-host is given up."""
 
-CLAIM_TIMEOUT_S: Final = 15.0
+CLAIM_TIMEOUT_S: Final = 30.0
+"""How long a usb-host may take to start and to claim: on a busy machine that is seconds."""
 LAST_WORDS_TIMEOUT_S: Final = 1.0
 """How long the data socket may outlast the device, or the control socket: what the usb-host said
 before is on its way in there."""

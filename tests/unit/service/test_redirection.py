@@ -20,7 +20,12 @@ from kubectl_vmredir.protocol.control import Reset, SetConfiguration
 from kubectl_vmredir.service.interface import Handover
 from kubectl_vmredir.service.liveness import PING_INTERVAL_S, PONG_TIMEOUT_S
 from kubectl_vmredir.service.ports import VmiGone, VmiSeen
-from kubectl_vmredir.service.usbhost import HOST_STUCK_S, LAST_WORDS_TIMEOUT_S, RELEASE_TIMEOUT_S
+from kubectl_vmredir.service.usbhost import (
+    CLAIM_TIMEOUT_S,
+    HOST_STUCK_S,
+    LAST_WORDS_TIMEOUT_S,
+    RELEASE_TIMEOUT_S,
+)
 from tests.support.fake_cluster import running
 from tests.support.fake_usb import device
 from tests.support.scripted_dialer import ROUND_TRIP_S, Accept, DeadOnArrival, Silence
@@ -129,10 +134,10 @@ async def test_usb_host_that_says_nothing_is_given_up(world: World) -> None:
     world.devices.claims = False
     bound = await world.bind()
 
-    await after(15)
+    await after(CLAIM_TIMEOUT_S)
 
     assert await world.state(bound) is S.BLOCKED
-    assert (await world.status(bound)).reason == "the usb-host did not answer in 15 s"
+    assert (await world.status(bound)).reason == "the usb-host did not answer in 30 s"
 
 
 @pytest.mark.parametrize("error", [ClusterUnreachable("down"), VmiNotReady("no socket yet")])
