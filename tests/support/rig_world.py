@@ -10,10 +10,13 @@ import contextlib
 import importlib
 import json
 import os
+import shutil
 import signal
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, TypeVar
 
 from tests.support.peers import control_plane, peers_folder
 from tests.support.worlds import SPARE_NODE, Part
@@ -87,6 +90,10 @@ def _copying() -> bool:
     return any("/migration-" in line and line.split()[5] == "03" for line in lines)
 
 
+_STARTS = 3
+_Started = TypeVar("_Started")
+
+
 def main() -> None:
     """Start, say where everything is, and obey until stdin ends."""
     folder = Path(sys.argv[1])
@@ -100,11 +107,14 @@ def main() -> None:
     # Whoever else runs these tests on this machine has another network.
     net = f"127.9.{os.getpid() % 250 + 1}"
     answers = sys.stdout
-    with (
-        contextlib.redirect_stdout(sys.stderr),
-        cluster.Rig(folder, bin_dir=programs, nodes=_NODES, net=net) as rig,
-        nodes.Nodes(rig),
-    ):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        rig = _started(
+            stack,
+            lambda: cluster.Rig(folder, bin_dir=programs, nodes=_NODES, net=net),
+            folder,
+        )
+        stack.enter_context(nodes.Nodes(rig))
         places = {
             "kubeconfig": str(rig.kubeconfig),
             "component_kubeconfig": str(rig.access.account_kubeconfig("kubevirt-controller")),
@@ -116,6 +126,34 @@ def main() -> None:
         for line in sys.stdin:
             world.obey(json.loads(line))
             _say(answers, {})
+
+
+def _started(
+    stack: contextlib.ExitStack,
+    new_rig: Callable[[], AbstractContextManager[_Started]],
+    folder: Path,
+) -> _Started:
+    """Start a control plane, which ends with the stack.
+
+    It chooses free ports, and another program may take one before it listens there.
+    """
+    for _ in range(_STARTS - 1):
+        try:
+            return stack.enter_context(new_rig())
+        except RuntimeError as exc:
+            if "address already in use" not in str(exc):
+                raise
+            _empty(folder)
+    return stack.enter_context(new_rig())
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a failed start has left, but for the log."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.suffix != ".log":
+            path.unlink()
 
 
 def _say(answers: TextIO, answer: dict[str, str]) -> None:
