@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from kubectl_vmredir.errors import DeviceNotFound, UsbUnavailable
 from kubectl_vmredir.model import DeviceSelector
+from kubectl_vmredir.service.changes import Changes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -75,8 +76,7 @@ class AllDevices:
         self._sources = sources
         self._owners: dict[LocalDevice, DeviceSource] = {}
         """Whose device it is, of all that were listed last."""
-        self._version = 0
-        self._changed = asyncio.Event()
+        self._changes = Changes()
         self._stack = AsyncExitStack()
         self._followers: list[asyncio.Task[None]] = []
 
@@ -120,7 +120,7 @@ class AllDevices:
 
     def changes(self) -> AsyncGenerator[None, None]:
         """Yield whenever :meth:`devices` may have changed since this call, until closed."""
-        return self._follow(self._version)
+        return self._changes.follow()
 
     async def use(self, device: LocalDevice) -> DeviceUse:
         """Ask the source of the device how this machine uses it.
@@ -149,18 +149,6 @@ class AllDevices:
     async def _follow_source(self, changes: AsyncIterator[None]) -> None:
         try:
             async for _ in changes:
-                self._announce()
+                self._changes.announce()
         except UsbUnavailable as error:
             logger.warning("what is plugged in or unplugged is not seen any more: %s", error)
-
-    def _announce(self) -> None:
-        self._version += 1
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def _follow(self, seen: int) -> AsyncGenerator[None, None]:
-        while True:
-            while self._version == seen:
-                await self._changed.wait()
-            seen = self._version
-            yield

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 from kubectl_vmredir.errors import DeviceBusy, DeviceNotFound
 from kubectl_vmredir.lab.devices.session import Session
 from kubectl_vmredir.model import DeviceSelector, DeviceUse, LocalDevice
+from kubectl_vmredir.service.changes import Changes
 from kubectl_vmredir.service.ports import UsbHostSockets
 
 if TYPE_CHECKING:
@@ -55,8 +56,7 @@ class VirtualDevices:
         self._latency_s = latency_s
         self._addresses = itertools.count(1)
         self._plugged: list[_Plugged] = []
-        self._version = 0
-        self._changed = asyncio.Event()
+        self._changes = Changes()
         self._stack = AsyncExitStack()
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -84,7 +84,7 @@ class VirtualDevices:
 
     def changes(self) -> AsyncGenerator[None, None]:
         """Yield whenever :meth:`devices` may have changed since this call, until closed."""
-        return self._follow(self._version)
+        return self._changes.follow()
 
     async def use(self, device: LocalDevice) -> DeviceUse:
         """Return who has it: nothing else of this machine uses a virtual device.
@@ -141,7 +141,7 @@ class VirtualDevices:
             virtual=True,
         )
         self._plugged.append(_Plugged(function, local))
-        self._announce()
+        self._changes.announce()
         return local
 
     def unplug(self, device: LocalDevice) -> None:
@@ -154,7 +154,7 @@ class VirtualDevices:
         self._plugged.remove(plugged)
         if plugged.session is not None:
             plugged.session.unplug("unplugged")
-        self._announce()
+        self._changes.announce()
 
     def _end(self, plugged: _Plugged, session: Session, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -166,15 +166,3 @@ class VirtualDevices:
             if plugged.local == device:
                 return plugged
         raise DeviceNotFound(DeviceSelector.of(device))
-
-    def _announce(self) -> None:
-        self._version += 1
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def _follow(self, seen: int) -> AsyncGenerator[None, None]:
-        while True:
-            while self._version == seen:
-                await self._changed.wait()
-            seen = self._version
-            yield
