@@ -8,10 +8,18 @@ from typing import Final
 _INTERRUPTED: Final = 130
 """As ``ExitCode.INTERRUPTED``, which may not have been imported yet."""
 
+_USB_HOST: Final = "usb-host"
+"""As ``kubectl_vmredir.usb.child.NAME``, likewise."""
+
 
 def main() -> int:
     """Run the command and return its exit status; a ctrl-c may come while it is still loaded."""
     try:
+        if sys.argv[1:2] == [_USB_HOST]:
+            from kubectl_vmredir.usb import child
+
+            child.main(sys.argv[2:])
+            return 0
         from kubectl_vmredir.cli import main as command
 
         return command.main()

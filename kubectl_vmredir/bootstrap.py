@@ -6,8 +6,6 @@ Adapters are imported when they are asked for: the command line must start fast.
 from __future__ import annotations
 
 import os
-import secrets
-import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -176,31 +174,6 @@ def claims_folder() -> Path:
     return _state_folder() / "claims"
 
 
-def run_usb_host(
-    sockets: tuple[int, int] | None, *, node: int, journal: int, root: Path, limit_s: int
-) -> None:
-    """Be the usb-host of one device, or give back a device that a former one has left.
-
-    Args:
-        sockets: Descriptors of the data and the control socket; None to give the device back.
-        node: Descriptor of the device node.
-        journal: Descriptor of the journal's file of the device, which is locked.
-        root: Where ``sys`` and ``proc`` are.
-        limit_s: How long the device may hang.
-    """
-    from kubectl_vmredir.usb.host import serve
-    from kubectl_vmredir.usb.journal import Entry
-    from kubectl_vmredir.usb.rescue import rescue
-    from kubectl_vmredir.usb.tree import Tree
-
-    if sockets is None:
-        rescue(node, Entry(journal), limit_s=limit_s)
-    else:
-        data, control = (socket.socket(fileno=descriptor) for descriptor in sockets)
-        with data, control:
-            serve(data, control, node, Entry(journal), tree=Tree(root), limit_s=limit_s)
-
-
 def log_file() -> Path:
     """Return where programs without a place for messages write their log."""
     return _state_folder() / "vmredir.log"
@@ -261,7 +234,7 @@ async def tell_story(
     from kubectl_vmredir.service.service import Service
 
     chosen = _backend(backend)
-    image = secrets.token_bytes(story.IMAGE_BYTES[chosen])
+    image = os.urandom(story.IMAGE_BYTES[chosen])
     stick = Stick("FLASH001", image, read_only=True)
     async with Lab(folder, backend=chosen) as lab, VirtualDevices([stick]) as devices:
         say(f"a lab of {len(lab.node_names)} nodes is up, with {chosen} guests")

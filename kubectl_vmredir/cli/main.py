@@ -31,12 +31,8 @@ _COMMANDS: Final = {
 }
 """Module in ``commands`` by name of the command."""
 
-
 _SCREEN: Final = "screen"
 """The command that is meant where none is named."""
-
-_HIDDEN: Final = {"usb-host": "usb_host", _SCREEN: "screen"}
-"""The same, of what the program asks of itself."""
 
 
 class LazyGroup(ClusterGroup):
@@ -48,7 +44,7 @@ class LazyGroup(ClusterGroup):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, imported now."""
-        if (name := (_COMMANDS | _HIDDEN).get(cmd_name)) is None:
+        if (name := (_COMMANDS | {_SCREEN: _SCREEN}).get(cmd_name)) is None:
             return None
         module = importlib.import_module(f"kubectl_vmredir.cli.commands.{name}")
         command: click.Command = module.command

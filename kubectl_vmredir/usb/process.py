@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, Self
 import kubectl_vmredir
 from kubectl_vmredir.errors import UsbError
 from kubectl_vmredir.service.ports import UsbHostSockets
+from kubectl_vmredir.usb.child import NAME
 from kubectl_vmredir.usb.claiming import NotPlugged, open_left, prepare
 from kubectl_vmredir.usb.discovery import ROOT
 from kubectl_vmredir.usb.journal import PATIENCE_S
@@ -98,8 +99,9 @@ class UsbHosts:
         self._running: dict[asyncio.Task[None], _Running] = {}
 
     async def __aenter__(self) -> Self:
-        for port_path in await self._ports():
-            await self._rescue(port_path)
+        async with asyncio.TaskGroup() as rescues:
+            for port_path in await self._ports():
+                rescues.create_task(self._rescue(port_path), name=f"rescue-{port_path}")
         self._group = await self._stack.enter_async_context(asyncio.TaskGroup())
         return self
 
@@ -238,9 +240,9 @@ class UsbHosts:
 
 def _command() -> Sequence[str]:
     if getattr(sys, "frozen", False):
-        return (sys.executable, "usb-host")
+        return (sys.executable, NAME)
     # -P: the working folder is the user's, and whatever lies there is no module of ours.
-    return (sys.executable, "-P", "-m", "kubectl_vmredir", "usb-host")
+    return (sys.executable, "-P", "-m", "kubectl_vmredir", NAME)
 
 
 async def _spawn(*, root: Path, limit_s: int, **descriptors: int) -> Process:

@@ -63,8 +63,9 @@ class UsbDevices:
             UsbUnavailable: If this machine has no USB bus, or libudev is missing.
         """
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._hotplug)
+            # First what a former process has left: somebody may wait for it.
             await stack.enter_async_context(self._hosts)
+            await stack.enter_async_context(self._hotplug)
             self._stack = stack.pop_all()
         return self
 
