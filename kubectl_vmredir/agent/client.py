@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         BindPlan,
         BindRequest,
         Change,
+        DevicesSeen,
         ExitRisk,
         Snapshot,
         VmiNews,
@@ -48,6 +49,10 @@ class AgentClient:
         """See ``RedirectionService.device_use``."""
         return await self._line.call(RedirectionService.device_use, device)
 
+    def watch_devices(self) -> AbstractAsyncContextManager[AsyncIterator[DevicesSeen]]:
+        """See ``RedirectionService.watch_devices``."""
+        return self._line.stream(RedirectionService.watch_devices)
+
     async def vmis(self, namespace: str | None, selector: str = "") -> Sequence[VmiSlots]:
         """See ``RedirectionService.vmis``."""
         return await self._line.call(RedirectionService.vmis, namespace, selector)
@@ -73,6 +78,18 @@ class AgentClient:
     async def unbind(self, redirection_id: RedirectionId) -> None:
         """See ``RedirectionService.unbind``."""
         await self._line.call(RedirectionService.unbind, redirection_id)
+
+    async def pause(self, redirection_id: RedirectionId) -> None:
+        """See ``RedirectionService.pause``."""
+        await self._line.call(RedirectionService.pause, redirection_id)
+
+    async def resume(self, redirection_id: RedirectionId) -> None:
+        """See ``RedirectionService.resume``."""
+        await self._line.call(RedirectionService.resume, redirection_id)
+
+    async def reconnect(self, redirection_id: RedirectionId) -> None:
+        """See ``RedirectionService.reconnect``."""
+        await self._line.call(RedirectionService.reconnect, redirection_id)
 
     async def migrate(self, vmi: VmiRef) -> str:
         """See ``RedirectionService.migrate``."""

@@ -309,6 +309,30 @@ Change = (
 )
 
 
+# -- what a watcher of devices hears --------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSeen:
+    """A local device, and how this machine uses it."""
+
+    device: LocalDevice
+    use: DeviceUse
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesSeen:
+    """All local devices that are plugged in now.
+
+    Attributes:
+        devices: As they are listed; none if there is trouble.
+        trouble: Why they cannot be listed; None if they can.
+    """
+
+    devices: tuple[DeviceSeen, ...]
+    trouble: Trouble | None = None
+
+
 # -- what a watcher of VMs hears ------------------------------------------------------------
 
 
@@ -361,6 +385,12 @@ class RedirectionService(Protocol):
 
         Raises:
             DeviceNotFound: If it is not plugged in.
+        """
+
+    def watch_devices(self) -> AbstractAsyncContextManager[AsyncIterator[DevicesSeen]]:
+        """Hear of the local devices and their use: now, and whenever that changes, until left.
+
+        What a slow listener has missed is told as one.
         """
 
     async def vmis(self, namespace: str | None, selector: str = "") -> Sequence[VmiSlots]:
@@ -418,6 +448,32 @@ class RedirectionService(Protocol):
 
         Waits for as long as that could harm the VM. A caller that stops waiting does not stop
         the unbind.
+
+        Raises:
+            RedirectionNotFound: If there is none of that id.
+        """
+
+    async def pause(self, redirection_id: RedirectionId) -> None:
+        """Give the device back, and keep the wish; returns when this machine has it again.
+
+        Waits for as long as that could harm the VM. A caller that stops waiting does not stop
+        the pause. One that is paused already stays so.
+
+        Raises:
+            RedirectionNotFound: If there is none of that id.
+        """
+
+    async def resume(self, redirection_id: RedirectionId) -> None:
+        """Undo :meth:`pause`; what is not paused goes on as it is.
+
+        Raises:
+            RedirectionNotFound: If there is none of that id.
+        """
+
+    async def reconnect(self, redirection_id: RedirectionId) -> None:
+        """Close the link, as soon as that harms nobody, and dial anew; also what is blocked.
+
+        Returns at once: how it goes on is told as any change. What is paused stays so.
 
         Raises:
             RedirectionNotFound: If there is none of that id.
