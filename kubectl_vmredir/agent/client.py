@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from kubectl_vmredir.agent.access import Access
-    from kubectl_vmredir.agent.control import AgentStatus
+    from kubectl_vmredir.agent.control import AgentStatus, Overview, ServiceId
     from kubectl_vmredir.agent.line import Line
     from kubectl_vmredir.model import DeviceUse, LocalDevice, RedirectionId, VmiRef
     from kubectl_vmredir.service.interface import (
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class AgentClient:
     """A ``RedirectionService``, and an ``AgentControl``, that the agent is asked for.
 
-    :meth:`open` comes first: it says which service is meant.
+    :meth:`open` or :meth:`adopt` comes before all of the service: it says which one is meant.
 
     Args:
         line: To the agent.
@@ -95,6 +95,18 @@ class AgentClient:
         """See ``RedirectionService.migrate``."""
         return await self._line.call(RedirectionService.migrate, vmi)
 
+    async def may_migrate(self, namespace: str) -> bool:
+        """See ``RedirectionService.may_migrate``."""
+        return await self._line.call(RedirectionService.may_migrate, namespace)
+
+    async def name_slots(self, vmi: VmiRef, names: Sequence[str]) -> bool:
+        """See ``RedirectionService.name_slots``."""
+        return await self._line.call(RedirectionService.name_slots, vmi, names)
+
+    async def vmi_yaml(self, vmi: VmiRef) -> str:
+        """See ``RedirectionService.vmi_yaml``."""
+        return await self._line.call(RedirectionService.vmi_yaml, vmi)
+
     async def snapshot(self) -> Snapshot:
         """See ``RedirectionService.snapshot``."""
         return await self._line.call(RedirectionService.snapshot)
@@ -110,6 +122,22 @@ class AgentClient:
     async def open(self, access: Access) -> str:
         """See ``AgentControl.open``."""
         return await self._line.call(AgentControl.open, access)
+
+    async def adopt(self, service: ServiceId) -> None:
+        """See ``AgentControl.adopt``."""
+        await self._line.call(AgentControl.adopt, service)
+
+    async def overview(self) -> Overview:
+        """See ``AgentControl.overview``."""
+        return await self._line.call(AgentControl.overview)
+
+    def watch_overview(self) -> AbstractAsyncContextManager[AsyncIterator[Overview]]:
+        """See ``AgentControl.watch_overview``."""
+        return self._line.stream(AgentControl.watch_overview)
+
+    async def forget(self, service: ServiceId, redirection_id: RedirectionId) -> None:
+        """See ``AgentControl.forget``."""
+        await self._line.call(AgentControl.forget, service, redirection_id)
 
     async def status(self) -> AgentStatus:
         """See ``AgentControl.status``."""

@@ -32,6 +32,19 @@ def metadata(obj: JsonObject) -> JsonObject:
     return found if isinstance(found, dict) else {}
 
 
+def as_yaml(obj: JsonObject) -> str:
+    """Return an object for people, as ``kubectl get -o yaml`` does: without managed fields."""
+    import yaml  # few need it
+
+    shown = {**obj}
+    if metadata(obj):
+        shown["metadata"] = {
+            name: value for name, value in metadata(obj).items() if name != "managedFields"
+        }
+    text: str = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class ListResult:
     """All pages of a list.

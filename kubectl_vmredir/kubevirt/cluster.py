@@ -8,12 +8,14 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.errors import ClusterError, Forbidden, MigrationRefused, VmiNotFound
+from kubectl_vmredir.k8s.objects import as_yaml
 from kubectl_vmredir.k8s.status import StatusError
 from kubectl_vmredir.kubevirt import paths
 from kubectl_vmredir.kubevirt.refusals import explained
-from kubectl_vmredir.kubevirt.vmi import SLOTS_ANNOTATION, vmi_view, vmim_view
+from kubectl_vmredir.kubevirt.vmi import vmi_view, vmim_view
 from kubectl_vmredir.kubevirt.watching import Kind, Watch
 from kubectl_vmredir.model import Identity
+from kubectl_vmredir.service.slot_names import SLOTS_ANNOTATION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -115,6 +117,30 @@ class KubevirtCluster:
         except StatusError as error:
             raise _not_migrated(ref, error) from error
 
+    async def may_migrate(self, namespace: str) -> bool:
+        """See :meth:`~kubectl_vmredir.service.ports.Cluster.may_migrate`."""
+        return await self._may(paths.CREATE_VMIM, namespace) or await self._may(
+            paths.UPDATE_MIGRATE, namespace
+        )
+
+    async def name_slots(self, ref: VmiRef, names: Sequence[str]) -> bool:
+        """See :meth:`~kubectl_vmredir.service.ports.Cluster.name_slots`."""
+        named: JsonObject = {"metadata": {"annotations": {SLOTS_ANNOTATION: ",".join(names)}}}
+        # The VM first: of a VMI alone the names would be lost at the next restart.
+        lasting = await self._patched(paths.vm(ref), {"spec": {"template": named}})
+        if not await self._patched(paths.vmi(ref), named) and not lasting:
+            raise VmiNotFound(ref)
+        return lasting
+
+    async def vmi_yaml(self, ref: VmiRef) -> str:
+        """See :meth:`~kubectl_vmredir.service.ports.Cluster.vmi_yaml`."""
+        try:
+            return as_yaml(await self._client.get(paths.vmi(ref)))
+        except StatusError as error:
+            if error.reason == "NotFound":
+                raise VmiNotFound(ref) from error
+            raise explained(error) from error
+
     async def identity(self) -> Identity:
         """See :meth:`~kubectl_vmredir.service.ports.Cluster.identity`."""
         review: JsonObject = {
@@ -133,6 +159,29 @@ class KubevirtCluster:
                 return Identity(username, str(rest.get("uid") or ""))
             case _:
                 return self._unreviewed()
+
+    async def _may(self, act: JsonObject, namespace: str) -> bool:
+        review: JsonObject = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {**act, "namespace": namespace}},
+        }
+        found = await self._client.create(paths.SELF_SUBJECT_ACCESS_REVIEWS, review)
+        match found:
+            case {"status": {"allowed": bool(allowed)}}:
+                return allowed
+            case _:
+                raise ClusterError("the API server does not say what the user may do")
+
+    async def _patched(self, path: str, change: JsonObject) -> bool:
+        """Change an object; return whether there is one."""
+        try:
+            await self._client.patch(path, change)
+        except StatusError as error:
+            if error.reason == "NotFound":
+                return False
+            raise explained(error) from error
+        return True
 
     def _view(self, vmi: JsonObject) -> VmiView:
         """Read a VMI; say once what is wrong with the names of its slots."""

@@ -9,6 +9,20 @@ if TYPE_CHECKING:
     from kubectl_vmredir.model import VmiRef
 
 SELF_SUBJECT_REVIEWS: Final = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+SELF_SUBJECT_ACCESS_REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+CREATE_VMIM: Final = {
+    "verb": "create",
+    "group": "kubevirt.io",
+    "resource": "virtualmachineinstancemigrations",
+}
+UPDATE_MIGRATE: Final = {
+    "verb": "update",
+    "group": "subresources.kubevirt.io",
+    "resource": "virtualmachines",
+    "subresource": "migrate",
+}
+"""What ``virtctl migrate`` needs, as an access review asks for it."""
 
 
 def vmis(namespace: str | None) -> str:
@@ -24,6 +38,11 @@ def vmims(namespace: str) -> str:
 def vmi(ref: VmiRef) -> str:
     """Return the path of a VMI."""
     return f"{vmis(ref.namespace)}/{quote(ref.name, safe='')}"
+
+
+def vm(ref: VmiRef) -> str:
+    """Return the path of the VirtualMachine that a VMI comes from: it has the same name."""
+    return f"{_collection('virtualmachines', ref.namespace)}/{quote(ref.name, safe='')}"
 
 
 def usbredir(ref: VmiRef) -> str:

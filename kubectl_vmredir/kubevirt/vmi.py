@@ -6,12 +6,10 @@ expected type counts as absent, control characters are escaped.
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from kubectl_vmredir.k8s.objects import metadata, printable
 from kubectl_vmredir.model import (
-    SLOT_COUNT,
     MigrationUid,
     MigrationView,
     VmimView,
@@ -19,15 +17,17 @@ from kubectl_vmredir.model import (
     VmiUid,
     VmiView,
 )
+from kubectl_vmredir.service.slot_names import (
+    DEFAULT_SLOTS,
+    SLOTS_ANNOTATION,
+    checked_slot_names,
+    parse_slot_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kubectl_vmredir.k8s.objects import JsonObject
-
-SLOTS_ANNOTATION: Final = "vmredir.io/slots"
-DEFAULT_SLOTS: Final = tuple(f"usb{index}" for index in range(SLOT_COUNT))
-_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123
 
 
 def vmi_view(vmi: JsonObject) -> VmiView:
@@ -69,17 +69,6 @@ def vmim_view(vmim: JsonObject) -> VmimView:
     )
 
 
-def parse_slot_names(text: str) -> tuple[str, ...]:
-    """Read the annotation ``vmredir.io/slots``: up to four names, in order of the index.
-
-    Slots that it does not name keep their default.
-
-    Raises:
-        ValueError: With the reason, if these cannot be the names of slots.
-    """
-    return _filled([name.strip() for name in text.split(",")])
-
-
 def _migration_view(state: JsonObject) -> MigrationView:
     return MigrationView(
         uid=MigrationUid(_text(state, "migrationUid")),
@@ -107,7 +96,7 @@ def _slots(meta: JsonObject, proposed: Sequence[str]) -> tuple[tuple[str, ...], 
         if isinstance(annotation, str):
             return parse_slot_names(annotation), ""
         if proposed:
-            return _checked(proposed), ""
+            return checked_slot_names(proposed), ""
     except ValueError as exc:
         return DEFAULT_SLOTS, str(exc)
     return DEFAULT_SLOTS, ""
@@ -120,21 +109,6 @@ def _proposed_names(devices: JsonObject) -> Sequence[str]:
         return []
     names = [_part(device, "usb").get("name") for device in found if isinstance(device, dict)]
     return [name for name in names if isinstance(name, str)]
-
-
-def _filled(names: Sequence[str]) -> tuple[str, ...]:
-    return _checked([*names, *DEFAULT_SLOTS[len(names) :]])
-
-
-def _checked(names: Sequence[str]) -> tuple[str, ...]:
-    if len(names) > SLOT_COUNT:
-        raise ValueError(f"{len(names)} names for {SLOT_COUNT} slots")
-    for name in names:
-        if not _LABEL.fullmatch(name):
-            raise ValueError(f"{printable(name)!r} is not a DNS label")
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"{twice!r} is the name of two slots")
-    return tuple(names)
 
 
 def _condition(status: JsonObject, kind: str) -> bool | None:

@@ -486,6 +486,34 @@ class RedirectionService(Protocol):
             ClusterError: If the cluster refuses.
         """
 
+    async def may_migrate(self, namespace: str) -> bool:
+        """Return whether the user may migrate the VMs of a namespace.
+
+        Raises:
+            ClusterError: If the cluster could not be asked.
+        """
+
+    async def name_slots(self, vmi: VmiRef, names: Sequence[str]) -> bool:
+        """Name the first slots of a VM, in order of their index; the others get their default.
+
+        Returns:
+            Whether the names outlive a restart: there is a VirtualMachine, and it has them too.
+
+        Raises:
+            UsageError: If these cannot be the names of slots.
+            SlotTaken: If a slot that is for a redirection of ours would get another name.
+            VmiNotFound: If there is no such VM.
+            ClusterError: If the cluster refuses.
+        """
+
+    async def vmi_yaml(self, vmi: VmiRef) -> str:
+        """Return a VMI as the cluster keeps it, as YAML; untrusted.
+
+        Raises:
+            VmiNotFound: If there is no such VM.
+            ClusterError: If it cannot be had.
+        """
+
     async def snapshot(self) -> Snapshot:
         """Return all redirections as they are now."""
 

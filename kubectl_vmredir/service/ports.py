@@ -257,5 +257,31 @@ class Cluster(Protocol):
             ClusterError: If the cluster refuses.
         """
 
+    async def may_migrate(self, namespace: str) -> bool:
+        """Return whether the user may migrate the VMs of a namespace.
+
+        Raises:
+            ClusterError: If it cannot be asked.
+        """
+
+    async def name_slots(self, ref: VmiRef, names: Sequence[str]) -> bool:
+        """Give the slots of a VMI these names, and those of its VirtualMachine if there is one.
+
+        Returns:
+            Whether there is one.
+
+        Raises:
+            VmiNotFound: If there is neither.
+            ClusterError: If the cluster refuses.
+        """
+
+    async def vmi_yaml(self, ref: VmiRef) -> str:
+        """Return a VMI as the cluster keeps it, as YAML; untrusted.
+
+        Raises:
+            VmiNotFound: If there is none.
+            ClusterError: If it cannot be had.
+        """
+
     async def identity(self) -> Identity:
         """Return who we are to the cluster, with the credentials as they are now."""

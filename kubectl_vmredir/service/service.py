@@ -30,6 +30,7 @@ from kubectl_vmredir.service.publisher import Publisher
 from kubectl_vmredir.service.redirection import Redirection, Surroundings
 from kubectl_vmredir.service.safety import Consent, check_free, check_safe, notes
 from kubectl_vmredir.service.sessions import DeviceSessions
+from kubectl_vmredir.service.slot_names import check_renaming
 from kubectl_vmredir.service.slot_order import SlotOrder
 from kubectl_vmredir.service.story import COLD_DOUBT
 from kubectl_vmredir.service.supervisor import Supervisor
@@ -259,6 +260,19 @@ class Service:
     async def migrate(self, vmi: VmiRef) -> str:
         """See ``RedirectionService.migrate``."""
         return (await self._cluster.migrate(vmi)).name
+
+    async def may_migrate(self, namespace: str) -> bool:
+        """See ``RedirectionService.may_migrate``."""
+        return await self._cluster.may_migrate(namespace)
+
+    async def name_slots(self, vmi: VmiRef, names: Sequence[str]) -> bool:
+        """See ``RedirectionService.name_slots``."""
+        check_renaming(vmi, names, self._wishes())
+        return await self._cluster.name_slots(vmi, names)
+
+    async def vmi_yaml(self, vmi: VmiRef) -> str:
+        """See ``RedirectionService.vmi_yaml``."""
+        return await self._cluster.vmi_yaml(vmi)
 
     async def snapshot(self) -> Snapshot:
         """See ``RedirectionService.snapshot``."""

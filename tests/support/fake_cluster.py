@@ -26,6 +26,7 @@ from kubectl_vmredir.service.ports import (
     WatchLost,
     WatchRestored,
 )
+from kubectl_vmredir.service.slot_names import all_slot_names
 
 ALICE = Identity("alice", "1000")
 SLOTS = ("flash", "key", "usb2", "usb3")
@@ -177,6 +178,17 @@ class FakeCluster:
         vmim = VmimView(ref.namespace, "kubevirt-migrate-vm-x", MigrationUid("asked"), ref.name)
         self.tell(VmimSeen(vmim))
         return vmim
+
+    async def may_migrate(self, namespace: str) -> bool:
+        return namespace == "demo"
+
+    async def name_slots(self, ref: VmiRef, names: Sequence[str]) -> bool:
+        vmi = await self.vmi(ref)
+        self.tell(VmiSeen(dataclasses.replace(vmi, slots=all_slot_names(names))))
+        return True
+
+    async def vmi_yaml(self, ref: VmiRef) -> str:
+        return f"name: {(await self.vmi(ref)).ref.name}\n"
 
     async def identity(self) -> Identity:
         if isinstance(self.me, ClusterError):

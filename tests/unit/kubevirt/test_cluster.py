@@ -34,6 +34,8 @@ VMIS = "/apis/kubevirt.io/v1/namespaces/demo/virtualmachineinstances"
 VMIMS = "/apis/kubevirt.io/v1/namespaces/demo/virtualmachineinstancemigrations"
 MIGRATE = "/apis/subresources.kubevirt.io/v1/namespaces/demo/virtualmachines/desk/migrate"
 REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+VM = "/apis/kubevirt.io/v1/namespaces/demo/virtualmachines/desk"
 DESK = VmiRef("demo", "desk")
 
 Answers = Mapping[tuple[str, str], tuple[int, Any] | Script]
@@ -461,3 +463,80 @@ async def test_slow_reader_holds_the_watch_back_and_loses_nothing() -> None:
         found = await take(events, len(versions))
 
     assert found == [f"desk on n{v}" for v in versions]
+
+
+# -- what may be done -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("allowed", "may"),
+    [
+        ({"virtualmachineinstancemigrations"}, True),
+        ({"virtualmachines"}, True),
+        (set(), False),
+    ],
+)
+async def test_one_may_migrate_by_a_vmim_or_as_virtctl_does(allowed: set[str], may: bool) -> None:
+    asked: list[dict[str, Any]] = []
+
+    async def review(exchange: Exchange) -> None:
+        attributes = content(exchange)["spec"]["resourceAttributes"]
+        asked.append(attributes)
+        await exchange.answer(201, {"status": {"allowed": attributes["resource"] in allowed}})
+
+    script = answering({("POST", ACCESS_REVIEWS): review})
+    async with client_of(script) as (client, _):
+        assert await KubevirtCluster(client).may_migrate("demo") is may
+
+    assert {found["namespace"] for found in asked} == {"demo"}
+
+
+async def test_an_access_review_without_an_answer_is_an_error() -> None:
+    async with client_of(answering({("POST", ACCESS_REVIEWS): (201, {})})) as (client, _):
+        with pytest.raises(ClusterError, match="does not say"):
+            await KubevirtCluster(client).may_migrate("demo")
+
+
+# -- names of slots -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("there", "lasting"), [({VM, f"{VMIS}/desk"}, True), ({f"{VMIS}/desk"}, False), ({VM}, True)]
+)
+async def test_slots_are_named_on_the_template_of_the_vm_and_on_the_vmi(
+    there: set[str], lasting: bool
+) -> None:
+    patched: dict[str, Any] = {}
+
+    async def patch(exchange: Exchange) -> None:
+        if exchange.target in there:
+            patched[exchange.target] = content(exchange)
+            await exchange.answer(200, {})
+        else:
+            await exchange.answer(404, status(404, "NotFound", "no such thing"))
+
+    script = answering({("PATCH", VM): patch, ("PATCH", f"{VMIS}/desk"): patch})
+    async with client_of(script) as (client, _):
+        assert await KubevirtCluster(client).name_slots(DESK, ["flash", "token"]) is lasting
+
+    named = {"metadata": {"annotations": {"vmredir.io/slots": "flash,token"}}}
+    expected = {VM: {"spec": {"template": named}}, f"{VMIS}/desk": named}
+    assert patched == {path: change for path, change in expected.items() if path in there}
+
+
+async def test_slots_of_a_vm_that_is_not_there_cannot_be_named() -> None:
+    gone = (404, status(404, "NotFound", "no such thing"))
+    script = answering({("PATCH", VM): gone, ("PATCH", f"{VMIS}/desk"): gone})
+    async with client_of(script) as (client, _):
+        with pytest.raises(VmiNotFound):
+            await KubevirtCluster(client).name_slots(DESK, ["flash"])
+
+
+async def test_a_vmi_is_shown_as_yaml_without_its_managed_fields() -> None:
+    stored = vmi()
+    stored["metadata"]["managedFields"] = [{"manager": "virt-controller"}]
+    async with client_of(answering({("GET", f"{VMIS}/desk"): (200, stored)})) as (client, _):
+        text = await KubevirtCluster(client).vmi_yaml(DESK)
+
+    assert "nodeName: node1" in text
+    assert "managedFields" not in text

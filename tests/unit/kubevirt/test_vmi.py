@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_vmredir.kubevirt.vmi import DEFAULT_SLOTS, parse_slot_names, vmi_view, vmim_view
+from kubectl_vmredir.kubevirt.vmi import vmi_view, vmim_view
 from kubectl_vmredir.model import MigrationUid, MigrationView, VmimView, VmiRef, VmiUid, VmiView
+from kubectl_vmredir.service.slot_names import DEFAULT_SLOTS, parse_slot_names
 
 TRACES = Path(__file__).parents[2] / "data" / "traces"
 
@@ -218,7 +219,7 @@ def test_slots_are_named_by_the_annotation_and_the_rest_by_default(
         ("a,b,c,d,e", "5 names for 4 slots"),
         ("a,a", "'a' is the name of two slots"),
         ("usb1", "'usb1' is the name of two slots"),
-        ("\x1b[2J", r"'\\x1b[2J' is not a DNS label"),
+        ("\x1b[2J", r"'\x1b[2J' is not a DNS label"),
     ],
 )
 def test_broken_annotation_gives_the_defaults_and_the_reason(annotation: str, problem: str) -> None:
