@@ -37,6 +37,9 @@ fuzz: $(VENV)/ready ## A million packets of a hostile VM against a usb-host (PAC
 bench: $(VENV)/ready ## Benchmarks, as ratios against a peer in the same run
 	$(BIN)/python -m benchmarks
 
+bench-rescue: $(VENV)/ready ## How soon a device is back after a crash, in the workstation VM (two minutes)
+	$(BIN)/python -m benchmarks.rescue
+
 bench-idle: $(VENV)/ready ## CPU time of four idle redirections in the workstation VM (three minutes)
 	$(BIN)/python -m benchmarks.idle
 

@@ -2,7 +2,8 @@
 
 ``processes`` copies what the kernel counts for every process. ``loop`` times the reference loop,
 which is run on this machine as well: a byte goes through a socket and is waited for, as in an
-event loop that is woken up.
+event loop that is woken up. ``until PATH COMMAND...`` starts a command, and times how long it takes
+until there is something at the path.
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ import json
 import os
 import select
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _ROUNDS = 20
 _BYTES_A_ROUND = 1000
+_GLANCE_S = 0.01
 
 
 def processes() -> dict[str, Any]:
@@ -58,5 +64,37 @@ def loop_s() -> float:
     return min(rounds)
 
 
+def until_s(path: Path, command: Sequence[str]) -> float:
+    """Return the time from the start of a command until there is something at a path."""
+    begin_s = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while not path.exists():
+            if process.poll():
+                raise RuntimeError(f"{command} failed")
+            time.sleep(_GLANCE_S)
+        return time.monotonic() - begin_s
+
+
+def bare_s() -> float:
+    """Return how long Python takes to start and to end."""
+    begin_s = time.monotonic()
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+    return time.monotonic() - begin_s
+
+
+def main(what: str, *arguments: str) -> object:
+    """Return what is asked for."""
+    match what:
+        case "processes":
+            return processes()
+        case "loop":
+            return loop_s()
+        case "until":
+            path, *command = arguments
+            return {"took_s": until_s(Path(path), command), "bare_s": bare_s()}
+        case _:
+            raise ValueError(what)
+
+
 if __name__ == "__main__":
-    json.dump(processes() if sys.argv[1] == "processes" else loop_s(), sys.stdout)
+    json.dump(main(*sys.argv[1:]), sys.stdout)

@@ -18,8 +18,7 @@ def main() -> int:
         if sys.argv[1:2] == [_USB_HOST]:
             from kubectl_vmredir.usb import child
 
-            child.main(sys.argv[2:])
-            return 0
+            return child.main(sys.argv[2:])
         from kubectl_vmredir.cli import main as command
 
         return command.main()

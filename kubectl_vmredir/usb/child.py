@@ -6,40 +6,69 @@ Nobody else types it, so nothing is said about wrong flags.
 
 from __future__ import annotations
 
-import socket
-from pathlib import Path
+import signal
 from typing import TYPE_CHECKING, Final
 
-from kubectl_vmredir.usb.journal import Entry
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 NAME: Final = "usb-host"
 """First argument of the program that starts it."""
 
+REFUSED: Final = 3
+"""Exit status when a driver could not be put back."""
 
-def main(argv: Sequence[str]) -> None:
-    """Be the usb-host of one device, or give back a device that a former one has left.
+
+def serve(flags: Mapping[str, str]) -> None:
+    """Be the usb-host of one device.
 
     Args:
-        argv: ``--NAME=VALUE`` for each of: ``data`` (socket for usbredir) and ``control`` (socket
-            for JSON lines), both left out to give the device back; ``node`` (the device node),
-            ``journal`` (file of the claim, locked); ``root`` (where ``sys`` and ``proc`` are),
-            ``limit`` (seconds that the device may hang). The first four are descriptors that were
-            inherited.
+        flags: ``data`` (socket for usbredir), ``control`` (socket for JSON lines), ``node`` (the
+            device node), ``journal`` (file of the claim, locked): descriptors that were inherited.
+            ``root`` (where ``sys`` and ``proc`` are), ``limit`` (seconds that the device may hang).
     """
-    flags = dict(each.removeprefix("--").split("=", 1) for each in argv)
-    node, limit_s = int(flags["node"]), int(flags["limit"])
-    entry = Entry(int(flags["journal"]))
-    if "data" not in flags:
-        from kubectl_vmredir.usb.rescue import rescue
+    import socket
+    from pathlib import Path
 
-        rescue(node, entry, limit_s=limit_s)
-        return
-    from kubectl_vmredir.usb.host import serve
+    from kubectl_vmredir.usb import host
+    from kubectl_vmredir.usb.journal import Entry
     from kubectl_vmredir.usb.tree import Tree
 
     data, control = (socket.socket(fileno=int(flags[name])) for name in ("data", "control"))
     with data, control:
-        serve(data, control, node, entry, tree=Tree(Path(flags["root"])), limit_s=limit_s)
+        host.serve(
+            data,
+            control,
+            int(flags["node"]),
+            Entry(int(flags["journal"])),
+            tree=Tree(Path(flags["root"])),
+            limit_s=int(flags["limit"]),
+        )
+
+
+def rescue(flags: Mapping[str, str]) -> int:
+    """Put back the drivers of a device that a former one has left; return the exit status.
+
+    Args:
+        flags: ``node`` and ``limit``, as for :func:`serve`; ``interfaces`` (those that had a
+            driver, with commas between them), ``configuration`` (that was active).
+    """
+    from kubectl_vmredir.usb.rescue import put_back
+
+    signal.alarm(int(flags["limit"]))  # ends the process
+    interfaces = [int(number) for number in flags["interfaces"].split(",") if number]
+    done = put_back(int(flags["node"]), interfaces, int(flags["configuration"]))
+    return 0 if done else REFUSED
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do what the flags say; return the exit status.
+
+    Args:
+        argv: ``--NAME=VALUE`` each; see :func:`serve` and :func:`rescue`.
+    """
+    flags = dict(each.removeprefix("--").split("=", 1) for each in argv)
+    if "interfaces" in flags:
+        return rescue(flags)
+    serve(flags)
+    return 0

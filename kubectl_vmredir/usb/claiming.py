@@ -98,8 +98,8 @@ def prepare(
         return Prepared(node, entry)
 
 
-def open_left(entry: Entry, journal: Journal, root: Path) -> int:
-    """Return a descriptor of the node of a device that a process of ours left.
+def open_left(entry: Entry, journal: Journal, root: Path) -> tuple[int, Claim]:
+    """Return a descriptor of the node of a device that a process of ours left, and its claim.
 
     Raises:
         NotPlugged: If there is nothing to be given back.
@@ -119,7 +119,7 @@ def open_left(entry: Entry, journal: Journal, root: Path) -> int:
         raise NotPlugged("the device is gone")
     path = root / f"dev/bus/usb/{claim.bus:03}/{claim.address:03}"
     try:
-        return _open_node(path)
+        return _open_node(path), claim
     except OSError as exc:
         if exc.errno in (errno.ENOENT, errno.ENODEV):
             raise NotPlugged("the device is gone") from exc

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.errors import DeviceLost, UsbError, VmRedirError
 from kubectl_vmredir.model import to_json
-from kubectl_vmredir.usb.library import RedirHost, note
-from kubectl_vmredir.usb.rescue import give_back
+from kubectl_vmredir.usb.library import RedirHost
+from kubectl_vmredir.usb.noting import note
+from kubectl_vmredir.usb.rescue import put_back
 from kubectl_vmredir.usb.safety import needed_after_all
 
 if TYPE_CHECKING:
@@ -91,11 +92,19 @@ def serve(
     else:
         _tell(control, taken)
     signal.alarm(limit_s)
-    give_back(node, entry)
+    _give_back(node, entry)
     # The parent has these sockets as well, so to close them here would not end them.
     for end in (data, control):
         with contextlib.suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
+
+
+def _give_back(node: int, entry: Entry) -> None:
+    """Clear the claim, once its drivers are back; what fails stays for the next try."""
+    with entry:
+        claim = entry.read()
+        if claim is None or put_back(node, claim.driven, claim.configuration):
+            entry.clear()
 
 
 def _take(node: int, claim: Claim | None, tree: Tree) -> RedirHost | Mapping[str, JsonValue]:

@@ -90,6 +90,11 @@ class Claim:
         """The former driver of each interface, in their order."""
         return tuple(former.driver for former in self.interfaces)
 
+    @property
+    def driven(self) -> tuple[int, ...]:
+        """The interfaces that had a driver."""
+        return tuple(former.interface for former in self.interfaces if former.driver)
+
 
 @dataclass(frozen=True, slots=True)
 class Holding:

@@ -7,15 +7,14 @@ libusb 1.0.24 and later.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from kubectl_vmredir import __version__
 from kubectl_vmredir.errors import DeviceLost, RemoteProtocolError, UsbError, UsbUnavailable
+from kubectl_vmredir.usb.noting import note
 
 if TYPE_CHECKING:
     import socket
@@ -333,9 +332,3 @@ class RedirHost:
 
     def _descriptor_removed(self, *_: CData) -> None:
         self.descriptors_changed = True
-
-
-def note(text: str) -> None:
-    """Write a line to stderr, which the parent reads; lost if it does not."""
-    with contextlib.suppress(OSError):
-        os.write(2, text.encode(errors="replace") + b"\n")

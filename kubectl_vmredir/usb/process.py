@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final, Self
 import kubectl_vmredir
 from kubectl_vmredir.errors import UsbError
 from kubectl_vmredir.service.ports import UsbHostSockets
-from kubectl_vmredir.usb.child import NAME
+from kubectl_vmredir.usb.child import NAME, REFUSED
 from kubectl_vmredir.usb.claiming import NotPlugged, open_left, prepare
 from kubectl_vmredir.usb.discovery import ROOT
 from kubectl_vmredir.usb.journal import PATIENCE_S
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from kubectl_vmredir.model import LocalDevice
-    from kubectl_vmredir.usb.journal import Journal
+    from kubectl_vmredir.usb.journal import Claim, Entry, Journal
 
 logger = logging.getLogger(__name__)
 
@@ -161,13 +161,17 @@ class UsbHosts:
                 for end in (data, far_data, control, far_control):
                     undo.enter_context(end)
                     end.setblocking(False)
+                inherited = {
+                    "data": far_data.fileno(),
+                    "control": far_control.fileno(),
+                    "node": prepared.node,
+                    "journal": prepared.entry.fileno(),
+                }
                 process = await _spawn(
-                    data=far_data.fileno(),
-                    control=far_control.fileno(),
-                    node=prepared.node,
-                    journal=prepared.entry.fileno(),
+                    tuple(inherited.values()),
+                    **inherited,
                     root=self._root,
-                    limit_s=self._call_limit_s,
+                    limit=self._call_limit_s,
                 )
                 undo.pop_all()
         except UsbError as error:
@@ -207,35 +211,41 @@ class UsbHosts:
                 entry = await in_thread(partial(self._journal.lock, port_path), name=name)
                 if entry is None:
                     return
-                with ExitStack() as stack:
-                    stack.enter_context(entry)
+                with entry:
                     opening = partial(open_left, entry, self._journal, self._root)
                     try:
-                        node = await in_thread(opening, name=name)
+                        node, claim = await in_thread(opening, name=name)
                     except NotPlugged:
                         entry.clear()
                         return
-                    stack.callback(os.close, node)
-                    process = await _spawn(
-                        node=node,
-                        journal=entry.fileno(),
-                        root=self._root,
-                        limit_s=self._call_limit_s,
-                    )
-                await _log_output(process)
-                status = await process.wait()
-            left = port_path in await self._ports()
+                    status = await self._put_back(node, claim, entry)
+                    if status == 0:
+                        entry.clear()
         except TimeoutError:
             _say_not_rescued(port_path, "it does not answer")
         except UsbError as error:
             _say_not_rescued(port_path, str(error))
         else:
-            if status != 0:
-                _say_not_rescued(port_path, _meaning(status))
-            elif left:
-                _say_not_rescued(port_path, "the kernel refuses")
-            else:
+            if status == 0:
                 logger.info("the device in port %s has its drivers again", port_path)
+            else:
+                why = "the kernel refuses" if status == REFUSED else _meaning(status)
+                _say_not_rescued(port_path, why)
+
+    async def _put_back(self, node: int, claim: Claim, entry: Entry) -> int:
+        """Have a process put drivers back; return its exit status. Closes the node."""
+        try:
+            process = await _spawn(
+                (node, entry.fileno()),  # which stays locked for as long as the process lives
+                node=node,
+                interfaces=",".join(map(str, claim.driven)),
+                configuration=claim.configuration,
+                limit=self._call_limit_s,
+            )
+        finally:
+            os.close(node)
+        await _log_output(process)
+        return await process.wait()
 
 
 def _command() -> Sequence[str]:
@@ -245,17 +255,15 @@ def _command() -> Sequence[str]:
     return (sys.executable, "-P", "-m", "kubectl_vmredir", NAME)
 
 
-async def _spawn(*, root: Path, limit_s: int, **descriptors: int) -> Process:
-    """Start this program as the usb-host, with descriptors to inherit by the name of their flag."""
+async def _spawn(descriptors: Sequence[int], **flags: object) -> Process:
+    """Start this program as the usb-host, with descriptors to inherit."""
     environment = dict(os.environ)
     search = [str(_PACKAGE_FOLDER), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, search))
-    flags = [f"--{name}={descriptor}" for name, descriptor in descriptors.items()]
-    flags += [f"--root={root}", f"--limit={limit_s}"]
     try:
         return await asyncio.create_subprocess_exec(
-            *_command(), *flags,
-            pass_fds=tuple(descriptors.values()),
+            *_command(), *(f"--{name}={value}" for name, value in flags.items()),
+            pass_fds=tuple(descriptors),
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

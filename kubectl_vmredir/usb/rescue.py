@@ -4,7 +4,7 @@ What usbfs offers to who may open the device node, is used: writing to ``drivers
 would need root. Source: ``linux/usbdevice_fs.h`` and ``drivers/usb/core/devio.c`` of Linux 6.1.
 
 All calls go into the kernel and may hang with the device. So they are made in the usb-host process,
-or in one that is started for this.
+or in one that is started for this: somebody waits for that, so little is imported here.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import signal
 import struct
 from typing import TYPE_CHECKING, Final
 
-from kubectl_vmredir.usb.library import note
+from kubectl_vmredir.usb.noting import note
 
 if TYPE_CHECKING:
-    from kubectl_vmredir.usb.journal import Claim, Entry
+    from collections.abc import Sequence
 
 CONTROL_TIMEOUT_MS: Final = 1000
 
@@ -47,41 +46,27 @@ _GET_CONFIGURATION: Final = 8  # standard request, USB 2.0 section 9.4.2
 _DEVICE_TO_HOST: Final = 0x80
 
 
-def rescue(node: int, entry: Entry, *, limit_s: int) -> None:
-    """Do :func:`give_back` as a process of its own, which SIGALRM ends when it takes too long."""
-    signal.alarm(limit_s)
-    give_back(node, entry)
-    signal.alarm(0)
-
-
-def give_back(node: int, entry: Entry) -> None:
-    """Put the drivers back that a claim says were there, and clear it; its file is closed.
+def put_back(node: int, interfaces: Sequence[int], configuration: int) -> bool:
+    """Put the drivers back that interfaces had before a claim; return whether all is well.
 
     An interface that has a driver is left alone: ``usbfs`` is the claim of another program. A
-    device that is gone needs nothing. What fails stays in the journal for the next try.
+    device that is gone needs nothing.
 
     Args:
         node: Descriptor of the device node, open for writing.
-        entry: Of the journal.
+        interfaces: Those that had a driver.
+        configuration: Which one was active; 0 if there was none.
     """
-    with entry:
-        claim = entry.read()
-        if claim is None or _put_back(node, claim):
-            entry.clear()
-
-
-def _put_back(node: int, claim: Claim) -> bool:
-    """Return whether all is as it was before the claim, as far as it can be."""
-    missing = _without_driver(node, claim)
+    missing = _without_driver(node, interfaces)
     if not missing:
         return True
-    if not any(_has_driver(node, former.interface) for former in claim.interfaces):
+    if len(missing) == len(interfaces):
         # Nobody has it: as libusbredirhost does, give the drivers a device in a clean state.
         _try(node, USBDEVFS_RESET, 0)
-        if claim.configuration not in (0, _configuration(node)):
+        if configuration not in (0, _configuration(node)):
             # The guest chose another one. Setting it binds the drivers.
-            _try(node, USBDEVFS_SETCONFIGURATION, struct.pack("@I", claim.configuration))
-            missing = _without_driver(node, claim)
+            _try(node, USBDEVFS_SETCONFIGURATION, struct.pack("@I", configuration))
+            missing = _without_driver(node, interfaces)
     results = [
         _try(node, USBDEVFS_IOCTL, _IOCTL.pack(interface, USBDEVFS_CONNECT, 0))
         for interface in missing
@@ -89,13 +74,8 @@ def _put_back(node: int, claim: Claim) -> bool:
     return all(results)
 
 
-def _without_driver(node: int, claim: Claim) -> list[int]:
-    """Return the interfaces that had a driver and have none."""
-    return [
-        former.interface
-        for former in claim.interfaces
-        if former.driver and not _has_driver(node, former.interface)
-    ]
+def _without_driver(node: int, interfaces: Sequence[int]) -> list[int]:
+    return [interface for interface in interfaces if not _has_driver(node, interface)]
 
 
 def _has_driver(node: int, interface: int) -> bool:
