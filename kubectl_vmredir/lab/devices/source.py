@@ -35,11 +35,13 @@ class _Plugged:
         function: The device.
         local: What the service sees of it.
         session: Who serves it while it is claimed.
+        serving: Runs the session.
     """
 
     function: Function
     local: LocalDevice
     session: Session | None = None
+    serving: asyncio.Task[None] | None = None
 
 
 class VirtualDevices:
@@ -117,6 +119,7 @@ class VirtualDevices:
         )
         task = self._group.create_task(plugged.session.run(), name=f"usb-host-{device.bus_device}")
         self._tasks.add(task)
+        plugged.serving = task
         # A callback, because a task that is cancelled before it runs has no `finally`.
         task.add_done_callback(partial(self._end, plugged, plugged.session))
         return UsbHostSockets(data, control)
@@ -156,9 +159,21 @@ class VirtualDevices:
             plugged.session.unplug("unplugged")
         self._changes.announce()
 
+    def kill_host(self, device: LocalDevice) -> bool:
+        """End the usb-host of a device as SIGKILL does: in the middle of whatever it does.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            DeviceNotFound: If the device is not plugged in.
+        """
+        serving = self._find(device).serving
+        return serving is not None and serving.cancel()
+
     def _end(self, plugged: _Plugged, session: Session, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        plugged.session = None
+        plugged.session = plugged.serving = None
         session.close()
 
     def _find(self, device: LocalDevice) -> _Plugged:

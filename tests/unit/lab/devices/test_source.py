@@ -261,6 +261,26 @@ async def test_unplugged_device_may_be_plugged_in_and_claimed_while_the_old_sess
                 assert await read_blocks(new_guest, 0, 2) == IMAGE[:1024]
 
 
+async def test_killed_host_says_nothing_more_and_its_device_can_be_claimed_again(
+    source: VirtualDevices,
+) -> None:
+    device, *_ = await source.devices()
+
+    with owned(await source.claim(device)) as guest:
+        await guest.connect()
+        assert await guest.event() == CLAIMED
+
+        assert source.kill_host(device)
+
+        with pytest.raises(EOFError):
+            await guest.receive()
+        with pytest.raises(EOFError):
+            await guest.event()
+    assert not source.kill_host(device)
+    with owned(await source.claim(device)) as guest:
+        assert await guest.event() == CLAIMED
+
+
 async def test_device_of_another_address_is_not_found(source: VirtualDevices) -> None:
     device, *_ = await source.devices()
     source.unplug(device)
