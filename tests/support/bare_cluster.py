@@ -6,40 +6,28 @@ Says where the kubeconfig is, and what virt-handler's certificate is; ends with 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import sys
 from pathlib import Path
 
-from tests.support.peers import control_plane, peers_folder
+from tests.support.rig_start import start_rig
 
 
 def main() -> None:
     """Start, say where everything is, and wait until stdin ends."""
-    if (programs := peers_folder()) is None:
-        raise FileNotFoundError("the peers' programs: set VMREDIR_PEERS to their folder")
-    sys.dont_write_bytecode = True
-    sys.path.insert(0, str(control_plane()))
-    stdout = sys.stdout
-    cluster = importlib.import_module("rig.cluster")
-    with (
-        contextlib.redirect_stdout(sys.stderr),
-        cluster.Rig(
-            Path(sys.argv[1]),
-            bin_dir=programs,
-            nodes=0,
-            net=f"127.8.{os.getpid() % 250 + 1}",
-            isolation="dir",
-        ) as rig,
-    ):
+    answers = sys.stdout
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        net = f"127.8.{os.getpid() % 250 + 1}"
+        rig = start_rig(stack, Path(sys.argv[1]), nodes=0, net=net, isolation="dir")
         places = {
             "kubeconfig": str(rig.kubeconfig),
             "certificate": str(rig.access.handler.cert),
             "key": str(rig.access.handler.key),
         }
-        stdout.write(json.dumps(places) + "\n")
-        stdout.flush()
+        answers.write(json.dumps(places) + "\n")
+        answers.flush()
         sys.stdin.read()
 
 

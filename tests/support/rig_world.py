@@ -7,18 +7,14 @@ of it ends with standard input, and with this process, however that ends.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
-import shutil
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, TextIO, TypeVar
+from typing import Any, Final, TextIO
 
-from tests.support.peers import control_plane, peers_folder
+from tests.support.rig_start import rig_module, start_rig
 from tests.support.worlds import SPARE_NODE, Part
 
 _NODES: Final = 3
@@ -28,9 +24,9 @@ _SUBRESOURCES: Final = "/apis/subresources.kubevirt.io/v1"
 class Rig:
     """The real control plane, and what can be done to it."""
 
-    def __init__(self, rig: Any, wait_until: Any) -> None:  # noqa: ANN401 - rig has no types
+    def __init__(self, rig: Any) -> None:  # noqa: ANN401 - rig has no types
         self._rig = rig
-        self._wait_until = wait_until
+        self._wait_until = rig_module("procs").wait_until
 
     def obey(self, order: list[str]) -> None:
         """Carry an order out."""
@@ -40,10 +36,10 @@ class Rig:
             case ["start", part]:
                 self._start(part)
             case ["freeze", part]:
-                self._process(part).signal(signal.SIGSTOP)
-                self._wait_until("stop", lambda: _stopped(self._process(part).pid))
+                pids = self._signal(part, signal.SIGSTOP)
+                self._wait_until("stop", lambda: all(map(_stopped, pids)))
             case ["thaw", part]:
-                self._process(part).signal(signal.SIGCONT)
+                self._signal(part, signal.SIGCONT)
             case ["copying"]:
                 self._wait_until("copy", _copying)
             case ["crash", _, pod, vmi_uid]:
@@ -62,8 +58,24 @@ class Rig:
             case Part.VIRT_API:
                 self._rig.start_virt_api()
                 self._wait_until("virt-api", lambda: self._answers(_SUBRESOURCES))
+            case Part.CONTROLLER:
+                if not self._process(part).alive():
+                    rig_module("nodes").start_virt_controller(self._rig)
             case _:
                 self._rig.start_handler(part.removeprefix("handler-"))
+
+    def _signal(self, part: str, number: signal.Signals) -> list[int]:
+        """Send a part a signal; return the processes that got it."""
+        if part in self._rig.nodes:
+            names = (f"{program}-{part}" for program in ("handler", "kubelet"))
+            guests = self._rig.folder.glob(f"pods/{part}/*/rootfs/run/kubevirt-private/*/pid")
+            pids = [self._process(name).pid for name in names]
+            pids += [int(path.read_text()) for path in guests]
+        else:
+            pids = [self._process(part).pid]
+        for pid in pids:
+            os.kill(pid, number)
+        return pids
 
     def _answers(self, path: str) -> bool:
         status, _ = self._rig.api.raw("GET", path)
@@ -90,70 +102,27 @@ def _copying() -> bool:
     return any("/migration-" in line and line.split()[5] == "03" for line in lines)
 
 
-_STARTS = 3
-_Started = TypeVar("_Started")
-
-
 def main() -> None:
     """Start, say where everything is, and obey until stdin ends."""
     folder = Path(sys.argv[1])
-    if (programs := peers_folder()) is None:
-        raise FileNotFoundError("the peers' programs: set VMREDIR_PEERS to their folder")
-    sys.dont_write_bytecode = True
-    sys.path.insert(0, str(control_plane()))
-    cluster, nodes, procs = (
-        importlib.import_module(f"rig.{name}") for name in ("cluster", "nodes", "procs")
-    )
     # Whoever else runs these tests on this machine has another network.
     net = f"127.9.{os.getpid() % 250 + 1}"
     answers = sys.stdout
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        rig = _started(
-            stack,
-            lambda: cluster.Rig(folder, bin_dir=programs, nodes=_NODES, net=net),
-            folder,
-        )
-        stack.enter_context(nodes.Nodes(rig))
+        rig = start_rig(stack, folder, nodes=_NODES, net=net)
+        stack.enter_context(rig_module("nodes").Nodes(rig))
         places = {
             "kubeconfig": str(rig.kubeconfig),
             "component_kubeconfig": str(rig.access.account_kubeconfig("kubevirt-controller")),
             "run_folder": f"{folder}/pods/{{node}}/{{pod}}/rootfs/run/kubevirt-private/{{vmi}}",
         }
         rig.api.patch(f"/api/v1/nodes/{SPARE_NODE}", {"spec": {"unschedulable": True}})
-        world = Rig(rig, procs.wait_until)
+        world = Rig(rig)
         _say(answers, places)
         for line in sys.stdin:
             world.obey(json.loads(line))
             _say(answers, {})
-
-
-def _started(
-    stack: contextlib.ExitStack,
-    new_rig: Callable[[], AbstractContextManager[_Started]],
-    folder: Path,
-) -> _Started:
-    """Start a control plane, which ends with the stack.
-
-    It chooses free ports, and another program may take one before it listens there.
-    """
-    for _ in range(_STARTS - 1):
-        try:
-            return stack.enter_context(new_rig())
-        except RuntimeError as exc:
-            if "address already in use" not in str(exc):
-                raise
-            _empty(folder)
-    return stack.enter_context(new_rig())
-
-
-def _empty(folder: Path) -> None:
-    """Remove what a failed start has left, but for the log."""
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.suffix != ".log":
-            path.unlink()
 
 
 def _say(answers: TextIO, answer: dict[str, str]) -> None:

@@ -51,17 +51,22 @@ class Kind(enum.StrEnum):
 
 
 class Part(enum.StrEnum):
-    """A component that can be harmed; virt-handlers are :meth:`handler`."""
+    """A component that can be harmed; those of nodes are :meth:`handler` and :meth:`node`."""
 
     API_SERVER = "api-server"
     VIRT_API = "virt-api"
     CONTROLLER = "virt-controller"
-    """Only frozen."""
+    """Only frozen; started, in the real world, if it has ended because it could not lead."""
 
     @staticmethod
     def handler(node: str) -> str:
         """Return the name of the virt-handler of a node."""
         return f"handler-{node}"
+
+    @staticmethod
+    def node(node: str) -> str:
+        """Return the name of a node with all that runs there; only frozen, in the real world."""
+        return node
 
 
 @dataclass(frozen=True)
