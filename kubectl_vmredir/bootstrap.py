@@ -74,12 +74,14 @@ class Connection:
         namespace: The namespace that is meant where none is named.
         context: Name of the kubeconfig's context.
         user: Name of the user, as far as the kubeconfig knows it.
+        cluster: Address of the API server.
     """
 
     service: Service
     namespace: str
     context: str = ""
     user: str = ""
+    cluster: str = ""
 
 
 @asynccontextmanager
@@ -111,7 +113,9 @@ async def open_service(
         cluster = KubevirtCluster(client)
         async with Service(devices, cluster, ApiDialer(client)) as service:
             user = config.impersonation.user or config.user.name
-            yield Connection(service, cluster.default_namespace, config.context, user)
+            yield Connection(
+                service, cluster.default_namespace, config.context, user, config.server
+            )
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
@@ -33,14 +33,15 @@ from kubectl_vmredir.service.bulkhead import contained, unexpected
 from kubectl_vmredir.service.interface import RedirectionService, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import AsyncIterator, Awaitable
     from contextlib import AbstractAsyncContextManager
 
     from kubectl_vmredir.agent.access import Access, AccessKey
-    from kubectl_vmredir.agent.control import AgentStatus
+    from kubectl_vmredir.agent.control import AgentStatus, Overview, ServiceId
     from kubectl_vmredir.agent.messages import Answer
     from kubectl_vmredir.agent.methods import Method
     from kubectl_vmredir.agent.server import AgentServer
+    from kubectl_vmredir.model import RedirectionId
     from kubectl_vmredir.service.interface import ExitRisk
 
 logger = logging.getLogger(__name__)
@@ -134,6 +135,24 @@ class Conversation:
         finally:
             self._opening = False
         return access.options.namespace or connection.namespace
+
+    async def adopt(self, service: ServiceId) -> None:
+        """See ``AgentControl.adopt``."""
+        await self.open(self._server.services.access_to(service))
+
+    async def overview(self) -> Overview:
+        """See ``AgentControl.overview``."""
+        return await self._server.services.overview()
+
+    @asynccontextmanager
+    async def watch_overview(self) -> AsyncIterator[AsyncIterator[Overview]]:
+        """See ``AgentControl.watch_overview``."""
+        async with aclosing(self._server.services.overviews()) as overviews:
+            yield overviews
+
+    async def forget(self, service: ServiceId, redirection_id: RedirectionId) -> None:
+        """See ``AgentControl.forget``."""
+        await self._server.services.forget(service, redirection_id)
 
     async def status(self) -> AgentStatus:
         """See ``AgentControl.status``."""
@@ -263,5 +282,6 @@ _METHODS: Final = {**methods_of(RedirectionService), **methods_of(AgentControl)}
 def _check(hello: Hello) -> None:
     if hello.protocol != PROTOCOL:
         raise OtherVersion(
-            f"the agent is of version {__version__}, its client of {hello.version[:40]!r}"
+            f"the agent is of version {__version__}, its client of {hello.version[:40]!r}",
+            hint=f"Use the same version, or end the agent first: kill {os.getpid()}",
         )

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.agent.access import Access
+from kubectl_vmredir.agent.control import Overview, ServiceId
+from kubectl_vmredir.agent.overview import closed, opened
 from kubectl_vmredir.agent.wire import BUG, error_of, trouble_of
 from kubectl_vmredir.backoff import exponential_backoff
 from kubectl_vmredir.bootstrap import Connection
-from kubectl_vmredir.errors import AgentError
+from kubectl_vmredir.errors import AgentError, RedirectionNotFound
 from kubectl_vmredir.service.bell import Bell
 from kubectl_vmredir.service.bulkhead import contained
+from kubectl_vmredir.service.changes import Changes
 from kubectl_vmredir.service.interface import SHUTDOWN_WAIT_S, RedirectionEnded
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from kubectl_vmredir.agent.access import AccessKey
     from kubectl_vmredir.agent.wishes import Wishes
     from kubectl_vmredir.backoff import BackoffFactory
+    from kubectl_vmredir.model import RedirectionId
     from kubectl_vmredir.service.interface import Change, ExitRisk, Trouble
 
 logger = logging.getLogger(__name__)
+
+OVERVIEW_INTERVAL_S: Final = 0.1
+"""How long changes are gathered before who watches the overview hears of them."""
 
 OpenService = Callable[[Access], AbstractAsyncContextManager[Connection]]
 """Opens a service. The variables that it gets change when a client brings other ones."""
@@ -37,12 +45,14 @@ class _Owned:
     """A service, or one that is just being opened.
 
     Attributes:
+        id: Names it to clients.
         environ: The variables of its latest user.
         users: What to call for each who holds it when it ends.
         bell: Rung when it may have become unneeded.
         opened: Set when there is a connection, or trouble instead.
     """
 
+    id: ServiceId
     environ: dict[str, str]
     users: list[Callable[[], None]] = field(default_factory=list)
     bell: Bell = field(default_factory=Bell)
@@ -77,6 +87,8 @@ class Services:
         self._group = group
         self._changed = changed
         self._owned: dict[AccessKey, _Owned] = {}
+        self._ids = (ServiceId(f"s{number}") for number in itertools.count(1))
+        self._changes = Changes()
         self._closing = False
         self._over = False
 
@@ -110,6 +122,64 @@ class Services:
     def restore(self, access: Access) -> None:
         """Open a service, of which something is wanted, and go on with that."""
         self._obtain(access)
+
+    def access_to(self, service: ServiceId) -> Access:
+        """Return the access that leads to a service, with the variables that it has.
+
+        Raises:
+            AgentError: If there is none of that id.
+        """
+        key, owned = self._find(service)
+        return key.access(owned.environ)
+
+    async def overview(self) -> Overview:
+        """Return how all of them stand."""
+        return Overview(
+            tuple(
+                [
+                    closed(owned.id, key, self._wishes.of(key), owned.trouble)
+                    if (connection := owned.connection) is None
+                    else await opened(owned.id, connection)
+                    for key, owned in list(self._owned.items())
+                ]
+            )
+        )
+
+    async def overviews(self) -> AsyncGenerator[Overview, None]:
+        """Yield how all of them stand, now and whenever that has changed, until closed."""
+        async with aclosing(self._changes.follow()) as changes:
+            told = await self.overview()
+            yield told
+            async for _ in changes:
+                await asyncio.sleep(OVERVIEW_INTERVAL_S)
+                if (found := await self.overview()) != told:
+                    told = found
+                    yield told
+
+    async def forget(self, service: ServiceId, redirection_id: RedirectionId) -> None:
+        """End a redirection, also of a service that is not open: then it is no longer wanted.
+
+        Raises:
+            RedirectionNotFound: If there is none of that id.
+            AgentError: If it cannot be written.
+        """
+        key, owned = self._find(service)
+        if owned.connection is None:
+            kept = self._wishes.of(key)
+            left = tuple(one for one in kept if one.wish.id != redirection_id)
+            if left == kept:
+                raise RedirectionNotFound(redirection_id)
+            await self._wishes.put(key, left)
+            self._tell()
+            if owned.connection is None:
+                owned.bell.ring()
+                return
+            # It has been opened in the meantime, and may have gone on with what was wanted then.
+            with suppress(RedirectionNotFound):
+                await owned.connection.service.unbind(redirection_id)
+        else:
+            await owned.connection.service.unbind(redirection_id)
+        await self.settle(key)
 
     async def settle(self, key: AccessKey) -> None:
         """Write down what is wanted of a service, if that has changed.
@@ -151,6 +221,17 @@ class Services:
         for owned in self._owned.values():
             owned.bell.ring()
 
+    def _find(self, service: ServiceId) -> tuple[AccessKey, _Owned]:
+        for key, owned in self._owned.items():
+            if owned.id == service:
+                return key, owned
+        raise AgentError(f"the agent has no service {service[:40]!r}")
+
+    def _tell(self) -> None:
+        """Tell everybody that something has changed."""
+        self._changes.announce()
+        self._changed()
+
     def _connections(self) -> list[Connection]:
         owned = self._owned.values()
         return [one.connection for one in owned if one.connection is not None]
@@ -160,9 +241,9 @@ class Services:
             owned.environ.clear()
             owned.environ.update(access.environ)
             return owned
-        owned = self._owned[access.key] = _Owned(dict(access.environ))
+        owned = self._owned[access.key] = _Owned(next(self._ids), dict(access.environ))
         self._group.create_task(self._own(access, owned), name="own-service")
-        self._changed()
+        self._tell()
         return owned
 
     async def _own(self, access: Access, owned: _Owned) -> None:
@@ -179,6 +260,7 @@ class Services:
                 for lost in list(owned.users):
                     lost()
             owned.opened.set()
+            self._tell()
             if raised is None or not self._wishes.of(access.key):
                 break
             await owned.bell.wait(asyncio.get_running_loop().time() + next(delays))
@@ -186,7 +268,7 @@ class Services:
                 break
         if self._owned.get(access.key) is owned:
             del self._owned[access.key]
-        self._changed()
+        self._tell()
 
     async def _keep(self, access: Access, owned: _Owned) -> None:
         """Open a service, and keep it open until nobody needs it."""
@@ -200,6 +282,7 @@ class Services:
                 connection.service.restore(kept)
             owned.connection = connection
             owned.opened.set()
+            self._changes.announce()
             following = group.create_task(self._follow(changes, key, owned.bell), name="follow")
             while not self._over:
                 snapshot = await connection.service.snapshot()
@@ -214,6 +297,7 @@ class Services:
     async def _follow(self, changes: AsyncIterator[Change], key: AccessKey, bell: Bell) -> None:
         """Write down what is wanted, and notice when there is less to do."""
         async for change in changes:
+            self._changes.announce()
             try:
                 await self.settle(key)
             except AgentError as error:
