@@ -31,19 +31,29 @@ class DeviceClaimer:
 
     Attributes:
         devices_changed: Whether devices have come or gone since it looked last.
+        confirmed: Whether the only keyboard or pointer may stay away.
 
     Args:
         wish: What is wanted.
         consent: Which dangers the user accepts.
+        confirmed: See there.
         around: What redirections share.
         story: Told what happens.
         bell: Rung when it may be worth another look.
     """
 
     def __init__(
-        self, wish: Wish, consent: Consent, around: Surroundings, story: Story, bell: Bell
+        self,
+        wish: Wish,
+        consent: Consent,
+        around: Surroundings,
+        story: Story,
+        bell: Bell,
+        *,
+        confirmed: bool,
     ) -> None:
         self.devices_changed = False
+        self.confirmed = confirmed
         self._wish = wish
         self._consent = consent
         self._around = around
@@ -54,7 +64,7 @@ class DeviceClaimer:
         self._claimed_at = 0.0
         self._not_before = 0.0
         self._delays = around.backoff()
-        self._tried_out = False
+        self._on_trial = False
         self._told: set[str] = set()
 
     @property
@@ -69,9 +79,14 @@ class DeviceClaimer:
 
     def confirm(self) -> None:
         """Leave the only keyboard or pointer away, from now on."""
-        self._tried_out = True
+        self.confirmed = True
         if self._story.try_out(None):
             self._story.note("confirmed: the device stays in the VM")
+
+    def end_trial(self) -> None:
+        """Take in that the device is back here: the next time it is taken is another trial."""
+        self._on_trial = False
+        self._story.try_out(None)
 
     def pace(self) -> None:
         """Put off the next claim if the session that has just ended was a short one."""
@@ -151,8 +166,8 @@ class DeviceClaimer:
             if note not in self._told:
                 self._told.add(note)
                 self._story.note(note)
-        if on_trial(use) and not self._tried_out:
-            self._tried_out = True
+        if on_trial(use) and not self.confirmed and not self._on_trial:
+            self._on_trial = True
             self._story.try_out(self._around.wall_clock() + TRIAL_S)
             self._story.note(f"the device comes back in {TRIAL_S:.0f} s unless you confirm")
             self._around.try_out(self._wish.id)

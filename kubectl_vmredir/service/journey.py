@@ -33,6 +33,10 @@ class Journey:
         if end.was_attached:
             self.departed = end
 
+    def break_off(self) -> None:
+        """Take in that the device was taken back: what comes next is no handover, and no outage."""
+        self.departed = None
+
     def under_way(self, facts: VmiFacts, now: float) -> bool:
         """Return whether the VM has moved since the device left it, or is just moving."""
         if self.departed is None:

@@ -18,8 +18,13 @@ class KeptWish:
         wish: What is wanted.
         bound_by: Who wants it: with other credentials it is not gone on with.
         consent: Which dangers they accept.
+        paused: Whether this machine has the device for the time being.
+        confirmed: Whether the only keyboard or pointer may stay in the VM; see
+            ``RedirectionService.confirm``.
     """
 
     wish: Wish
     bound_by: Identity
     consent: Consent
+    paused: bool = False
+    confirmed: bool = False

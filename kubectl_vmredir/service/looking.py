@@ -6,9 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.errors import UsbError
+from kubectl_vmredir.model import Danger, DeviceUse, Finding
 
 if TYPE_CHECKING:
-    from kubectl_vmredir.model import DeviceUse, LocalDevice
+    from kubectl_vmredir.model import LocalDevice
     from kubectl_vmredir.service.ports import DeviceSource
 
 LOOK_TIMEOUT_S: Final = 10.0
@@ -30,3 +31,8 @@ async def look(source: DeviceSource, device: LocalDevice) -> DeviceUse:
             f"how device {device} is used here was not found out in {LOOK_TIMEOUT_S:.0f} s",
             hint="The device, or a name server, does not answer. See: sudo dmesg | grep -i usb",
         ) from exc
+
+
+def unknown_use(error: UsbError) -> DeviceUse:
+    """Return what is known of the use of a device that could not be seen: why not."""
+    return DeviceUse(findings=(Finding(Danger.NOTE, str(error), error.hint or ""),))

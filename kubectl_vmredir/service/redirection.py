@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from kubectl_vmredir.service.sessions import DeviceSessions
     from kubectl_vmredir.service.slot_order import SlotOrder
     from kubectl_vmredir.service.watching import ClusterWatcher
-    from kubectl_vmredir.service.wish import Wish
 
 logger = logging.getLogger(__name__)
 
@@ -123,18 +122,16 @@ class Redirection:
         bell: Wakes the task.
         story: How it stands.
         session: The device session that it borrows; None while it has none.
+        paused: Whether this machine is to have the device: :meth:`rest`, and do not :meth:`run`.
 
     Args:
-        wish: What is wanted.
-        bound_by: Who wants it.
-        consent: Which dangers they accept.
+        kept: What is wanted.
         around: What redirections share.
     """
 
-    def __init__(
-        self, wish: Wish, bound_by: Identity, consent: Consent, around: Surroundings
-    ) -> None:
-        self.wish = wish
+    def __init__(self, kept: KeptWish, around: Surroundings) -> None:
+        self.wish = wish = kept.wish
+        self.paused = kept.paused
         self.bell = Bell()
         self.session: DeviceSession | None = None
         self.story = Story(
@@ -143,9 +140,11 @@ class Redirection:
             self.numbers,
             around.wall_clock,
         )
-        self._bound_by = bound_by
+        self._bound_by = kept.bound_by
         self._around = around
-        self._claimer = DeviceClaimer(wish, consent, around, self.story, self.bell)
+        self._claimer = DeviceClaimer(
+            wish, kept.consent, around, self.story, self.bell, confirmed=kept.confirmed
+        )
         self._keeper = LinkKeeper(wish, around, self.story, self._stranger)
         self._try_again = False
         self._blocked_by = ""
@@ -155,7 +154,13 @@ class Redirection:
     @property
     def kept(self) -> KeptWish:
         """What it takes to go on with it in another process."""
-        return KeptWish(self.wish, self._bound_by, self._claimer.consent)
+        return KeptWish(
+            self.wish,
+            self._bound_by,
+            self._claimer.consent,
+            paused=self.paused,
+            confirmed=self._claimer.confirmed,
+        )
 
     def numbers(self) -> Numbers:
         """Return the counters as they are now."""
@@ -176,8 +181,19 @@ class Redirection:
     def retry(self, bound_by: Identity, consent: Consent) -> None:
         """Leave ``blocked``: the user has acted, and binds again."""
         self._bound_by = bound_by
+        self.paused = False
         self._claimer.start_afresh(consent)
         self._try_again = True
+        self.bell.ring()
+
+    def reconnect(self) -> None:
+        """Close the link that is open, and try again at once, whatever was waited for."""
+        self.story.note("reconnecting, as was asked")
+        self._claimer.start_afresh(self._claimer.consent)
+        self._keeper.start_afresh()
+        self._try_again = self.story.state is RedirectionState.BLOCKED
+        if self.session is not None and self.session.endpoint is not None:
+            self.session.link_unwanted("it was asked to reconnect")
         self.bell.ring()
 
     def confirm(self) -> None:
@@ -212,14 +228,28 @@ class Redirection:
             except VmRedirError as error:
                 await self._blocked(error)
 
-    async def wind_down(self, act: Act, why: str) -> None:
-        """End it for good: close the link, as soon as the gate allows it, and the session.
+    async def rest(self) -> None:
+        """Give the device back as soon as that is allowed, and be paused."""
+        await self._give_back(Act.UNBIND, "pause")
+        self._claimer.start_afresh(self._claimer.consent)
+        self._keeper.start_afresh()
+        self._keeper.journey.break_off()
+        self.story.enter(RedirectionState.PAUSED, "this machine has the device")
 
-        Where no link is open there is nothing that could harm the VM, and nothing to wait for.
+    async def wind_down(self, act: Act, why: str) -> None:
+        """End it for good: give the device back as soon as that is allowed.
 
         Args:
             act: As what the gate is asked: UNBIND or EXIT.
             why: For people.
+        """
+        await self._give_back(act, why)
+        self.story.enter(RedirectionState.STOPPED, why)
+
+    async def _give_back(self, act: Act, why: str) -> None:
+        """Close the link, as soon as the gate allows it, and the session.
+
+        Where no link is open there is nothing that could harm the VM, and nothing to wait for.
         """
         if self.session is None:
             self.session = await self._claimer.found()
@@ -231,8 +261,7 @@ class Redirection:
                     await self.bell.wait(wait.until)
         self._keeper.stand_back()
         await self._let_go()
-        self.story.try_out(None)
-        self.story.enter(RedirectionState.STOPPED, why)
+        self._claimer.end_trial()
 
     def crashed(self, bug: BaseException) -> None:
         """Say that the task has ended by a bug; session and link are as they were."""
@@ -274,9 +303,10 @@ class Redirection:
     async def _let_go(self) -> None:
         """Give the device back; its link is closed already."""
         if (session := self.session) is not None:
-            await self._around.sessions.close(session)
-            self._moved_before = self._moved_before.and_by(session)
+            # First: whoever is cancelled here must not find a session that is being closed.
             self.session = None
+            self._moved_before = self._moved_before.and_by(session)
+            await self._around.sessions.close(session)
 
     # -- what needs a person ----------------------------------------------------------------
 

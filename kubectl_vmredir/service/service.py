@@ -13,6 +13,8 @@ from kubectl_vmredir.backoff import exponential_backoff
 from kubectl_vmredir.errors import VmRedirError
 from kubectl_vmredir.model import HandoverKind, RedirectionId, RedirectionState
 from kubectl_vmredir.service.bulkhead import contained, unexpected
+from kubectl_vmredir.service.changes import Changes
+from kubectl_vmredir.service.device_news import news_of_devices
 from kubectl_vmredir.service.gate import RULES, Act, Wait
 from kubectl_vmredir.service.identity import IdentityCheck
 from kubectl_vmredir.service.interface import (
@@ -26,6 +28,7 @@ from kubectl_vmredir.service.interface import (
     Trouble,
     VmiSlots,
 )
+from kubectl_vmredir.service.kept import KeptWish
 from kubectl_vmredir.service.publisher import Publisher
 from kubectl_vmredir.service.redirection import Redirection, Surroundings
 from kubectl_vmredir.service.safety import Consent, check_free, check_safe, notes
@@ -55,8 +58,7 @@ if TYPE_CHECKING:
     from kubectl_vmredir.backoff import BackoffFactory
     from kubectl_vmredir.model import DeviceUse, LocalDevice, VmiRef, VmiView
     from kubectl_vmredir.service.gate import Rule
-    from kubectl_vmredir.service.interface import BindRequest, Change, VmiNews
-    from kubectl_vmredir.service.kept import KeptWish
+    from kubectl_vmredir.service.interface import BindRequest, Change, DevicesSeen, VmiNews
     from kubectl_vmredir.service.ports import Cluster, DeviceSource, Dialer
 
 logger = logging.getLogger(__name__)
@@ -105,6 +107,7 @@ class Service:
         self._publisher = Publisher(self._snapshot, self._numbers)
         self._ids = (RedirectionId(f"r{number}") for number in itertools.count(1))
         self._orders: dict[VmiRef, SlotOrder] = {}
+        self._device_changes = Changes()
         self._stack = AsyncExitStack()
         self._background: list[asyncio.Task[None]] = []
         self._closing = False
@@ -121,7 +124,7 @@ class Service:
         )
         # Its group goes last: links and devices outlive the tasks that borrow them.
         sessions = await self._stack.enter_async_context(
-            DeviceSessions(self._devices, self._watcher.gate)
+            DeviceSessions(self._devices, self._watcher.gate, changed=self._device_changes.announce)
         )
         await self._stack.enter_async_context(group)
         self._identity = IdentityCheck(self._cluster, self._ring_all)
@@ -173,6 +176,13 @@ class Service:
         """See ``RedirectionService.device_use``."""
         return await self._around.sessions.use(device)
 
+    @asynccontextmanager
+    async def watch_devices(self) -> AsyncIterator[AsyncIterator[DevicesSeen]]:
+        """See ``RedirectionService.watch_devices``."""
+        changes = self._device_changes.follow()
+        async with aclosing(news_of_devices(self._devices, changes)) as news:
+            yield news
+
     async def vmis(self, namespace: str | None, selector: str = "") -> Sequence[VmiSlots]:
         """See ``RedirectionService.vmis``."""
         return [self._slots_of(vmi) for vmi in await self._cluster.vmis(namespace, selector)]
@@ -202,7 +212,6 @@ class Service:
         check_safe(device, use, consent)
         # No await from here on: what is free now is ours.
         if (blocked := self._blocked(device, request)) is not None:
-            self._watcher.try_again(vmi.ref)
             self._supervisor.retry(blocked, bound_by, consent)
             return blocked.wish.id
         slot = free_slot(vmi, request.slot, self._wishes())
@@ -216,7 +225,7 @@ class Service:
             slot=slot,
             slot_index=vmi.slots.index(slot),
         )
-        self._supervisor.start(Redirection(wish, bound_by, consent, self._around))
+        self._supervisor.start(Redirection(KeptWish(wish, bound_by, consent), self._around))
         return wish.id
 
     async def plan(self, request: BindRequest) -> BindPlan:
@@ -257,6 +266,18 @@ class Service:
         """See ``RedirectionService.unbind``."""
         await self._supervisor.end(redirection_id, Act.UNBIND)
 
+    async def pause(self, redirection_id: RedirectionId) -> None:
+        """See ``RedirectionService.pause``."""
+        await self._supervisor.pause(redirection_id)
+
+    async def resume(self, redirection_id: RedirectionId) -> None:
+        """See ``RedirectionService.resume``."""
+        self._supervisor.resume(redirection_id)
+
+    async def reconnect(self, redirection_id: RedirectionId) -> None:
+        """See ``RedirectionService.reconnect``."""
+        self._supervisor.reconnect(redirection_id)
+
     async def migrate(self, vmi: VmiRef) -> str:
         """See ``RedirectionService.migrate``."""
         return (await self._cluster.migrate(vmi)).name
@@ -296,9 +317,7 @@ class Service:
         Nothing is checked now: what is not there yet, or not as it was, is waited for.
         """
         if all(wish.id != kept.wish.id for wish in self._wishes()):
-            self._supervisor.start(
-                Redirection(kept.wish, kept.bound_by, kept.consent, self._around)
-            )
+            self._supervisor.start(Redirection(kept, self._around))
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -412,6 +431,7 @@ class Service:
 
     async def _ring_at_changes(self) -> None:
         async for _ in self._devices.changes():
+            self._device_changes.announce()
             for redirection in self._supervisor:
                 redirection.devices_changed()
 

@@ -31,6 +31,7 @@ class DeviceSessions:
         devices: Where the devices are.
         gate: Asked before anything is done to a VM.
         new_machine: Makes the continuity of a session.
+        changed: Called when a device was claimed or given back.
     """
 
     def __init__(
@@ -39,10 +40,12 @@ class DeviceSessions:
         gate: Gate,
         *,
         new_machine: Callable[[], ContinuityMachine] = ContinuityMachine,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._devices = devices
         self._gate = gate
         self._new_machine = new_machine
+        self._changed = changed
         self._sessions: dict[LocalDevice, DeviceSession] = {}
         self._stack = AsyncExitStack()
         self._finisher: Finisher
@@ -78,8 +81,9 @@ class DeviceSessions:
         return await look(self._devices, device)
 
     async def find(self, device: LocalDevice, holder: RedirectionId) -> DeviceSession | None:
-        """Return a redirection's session of a device, once no claim is under way."""
+        """Return a redirection's session of a device, once it is neither claimed nor released."""
         await self._finisher.join(f"claim-{device.bus_device}")
+        await self._finisher.join(f"release-{device.bus_device}")
         session = self._sessions.get(device)
         return session if session is not None and session.holder == holder else None
 
@@ -122,7 +126,9 @@ class DeviceSessions:
             await session.usb_host.open(sockets)
             self._sessions[device] = session
             undo.pop_all()
+        self._changed()
 
     async def _release(self, session: DeviceSession) -> None:
         await session.usb_host.close()
         self._sessions.pop(session.device, None)
+        self._changed()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kubectl_vmredir.errors import RedirectionNotFound
@@ -27,9 +27,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Supervised:
+    """A redirection and its tasks.
+
+    Attributes:
+        redirection: Does the work.
+        turn: Held by whoever works on the redirection: its task, or its end.
+        following: Has the VM followed; None while it is paused, and needs no news.
+        task: Keeps it up or, paused, has the device given back.
+        trial: Ends it unless it is confirmed in time.
+        ending: Whether somebody has asked to end it.
+    """
+
     redirection: Redirection
-    following: contextlib.ExitStack
-    task: asyncio.Task[None]
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    following: contextlib.ExitStack | None = None
+    task: asyncio.Task[None] | None = None
     trial: asyncio.Task[None] | None = None
     ending: bool = False
 
@@ -68,19 +80,51 @@ class Supervisor:
         return (supervised.redirection for supervised in found if not supervised.ending)
 
     def start(self, redirection: Redirection) -> None:
-        """Keep a redirection up from now on."""
-        following = contextlib.ExitStack()
-        following.enter_context(self._watcher.follow(redirection.wish.vmi, redirection.bell))
-        self._supervised[redirection.wish.id] = _Supervised(
-            redirection, following, self._run(redirection)
-        )
+        """Keep a redirection up from now on, or paused."""
+        supervised = self._supervised[redirection.wish.id] = _Supervised(redirection)
+        self._run(supervised)
 
     def retry(self, redirection: Redirection, bound_by: Identity, consent: Consent) -> None:
         """Have a blocked redirection try again, also one whose task has died."""
+        self._watcher.try_again(redirection.wish.vmi)
         redirection.retry(bound_by, consent)
-        supervised = self._supervised[redirection.wish.id]
-        if supervised.task.done():
-            supervised.task = self._run(redirection)
+        self._revive(self._supervised[redirection.wish.id])
+
+    def reconnect(self, redirection_id: RedirectionId) -> None:
+        """Have a redirection close its link and dial anew, unless it is paused.
+
+        Raises:
+            RedirectionNotFound: If there is none of that id, or it is just being ended.
+        """
+        supervised = self._lasting(redirection_id)
+        if not supervised.redirection.paused:
+            self._watcher.try_again(supervised.redirection.wish.vmi)
+            supervised.redirection.reconnect()
+            self._revive(supervised)
+
+    async def pause(self, redirection_id: RedirectionId) -> None:
+        """Have the device given back; returns when that is done, or is no longer wanted.
+
+        Raises:
+            RedirectionNotFound: If there is none of that id, or it is just being ended.
+        """
+        supervised = self._lasting(redirection_id)
+        if not supervised.redirection.paused:
+            supervised.redirection.paused = True
+            self._run(supervised)
+        assert supervised.task is not None, "not started"
+        await asyncio.wait([supervised.task])
+
+    def resume(self, redirection_id: RedirectionId) -> None:
+        """Keep a redirection up again, also one that just waits to be paused.
+
+        Raises:
+            RedirectionNotFound: If there is none of that id, or it is just being ended.
+        """
+        supervised = self._lasting(redirection_id)
+        if supervised.redirection.paused:
+            supervised.redirection.paused = False
+            self._run(supervised)
 
     def try_out(self, redirection_id: RedirectionId) -> None:
         """End a redirection after :data:`TRIAL_S`, unless :meth:`confirm` is called."""
@@ -95,11 +139,8 @@ class Supervisor:
         Raises:
             RedirectionNotFound: If there is none of that id, or it is just being ended.
         """
-        supervised = self._supervised.get(redirection_id)
-        if supervised is None or supervised.ending:
-            raise RedirectionNotFound(redirection_id)
-        if supervised.trial is not None:
-            supervised.trial.cancel()
+        supervised = self._lasting(redirection_id)
+        _cancel(supervised.trial)
         supervised.redirection.confirm()
 
     async def end(self, redirection_id: RedirectionId, act: Act, why: str = "") -> None:
@@ -122,22 +163,45 @@ class Supervisor:
     def cancel(self) -> None:
         """Stop all tasks, and leave links and devices to their owner."""
         for supervised in self._supervised.values():
-            supervised.task.cancel()
-            if supervised.trial is not None:
-                supervised.trial.cancel()
+            _cancel(supervised.task)
+            _cancel(supervised.trial)
         self._finisher.cancel()
 
-    def _run(self, redirection: Redirection) -> asyncio.Task[None]:
-        return self._group.create_task(
-            self._supervise(redirection), name=f"supervise-{redirection.wish.id}"
+    def _lasting(self, redirection_id: RedirectionId) -> _Supervised:
+        supervised = self._supervised.get(redirection_id)
+        if supervised is None or supervised.ending:
+            raise RedirectionNotFound(redirection_id)
+        return supervised
+
+    def _revive(self, supervised: _Supervised) -> None:
+        if supervised.task is None or supervised.task.done():
+            self._run(supervised)
+
+    def _run(self, supervised: _Supervised) -> None:
+        """Begin with what is wanted now, and end what was wanted before."""
+        redirection = supervised.redirection
+        _cancel(supervised.task)
+        if supervised.following is None:
+            supervised.following = contextlib.ExitStack()
+            supervised.following.enter_context(
+                self._watcher.follow(redirection.wish.vmi, redirection.bell)
+            )
+        supervised.task = self._group.create_task(
+            self._supervise(supervised), name=f"supervise-{redirection.wish.id}"
         )
 
     @staticmethod
-    async def _supervise(redirection: Redirection) -> None:
-        bug = await contained(redirection.run(), name=f"redirection-{redirection.wish.id}")
-        if bug is not None:
-            logger.error("redirection %s has a bug", redirection.wish.id, exc_info=bug)
-            redirection.crashed(bug.exceptions[0])
+    async def _supervise(supervised: _Supervised) -> None:
+        redirection = supervised.redirection
+        async with supervised.turn:
+            work = redirection.rest() if redirection.paused else redirection.run()
+            bug = await contained(work, name=f"redirection-{redirection.wish.id}")
+            if bug is not None:
+                logger.error("redirection %s has a bug", redirection.wish.id, exc_info=bug)
+                redirection.crashed(bug.exceptions[0])
+            else:  # it is paused
+                _cancel(supervised.trial)
+                _unfollow(supervised)
 
     async def _end_of_trial(self, redirection_id: RedirectionId) -> None:
         await asyncio.sleep(TRIAL_S)
@@ -150,11 +214,21 @@ class Supervisor:
 
     async def _end(self, supervised: _Supervised, act: Act, why: str) -> None:
         supervised.ending = True
-        supervised.task.cancel()
-        if supervised.trial is not None:
-            supervised.trial.cancel()
-        await asyncio.wait([supervised.task])
-        await supervised.redirection.wind_down(act, why)
-        supervised.following.close()
+        _cancel(supervised.task)
+        _cancel(supervised.trial)
+        async with supervised.turn:
+            await supervised.redirection.wind_down(act, why)
+        _unfollow(supervised)
         del self._supervised[supervised.redirection.wish.id]
         self._publish(RedirectionEnded(supervised.redirection.wish.id))
+
+
+def _cancel(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+
+
+def _unfollow(supervised: _Supervised) -> None:
+    if supervised.following is not None:
+        supervised.following.close()
+        supervised.following = None
