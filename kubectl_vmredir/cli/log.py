@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
-from logging.handlers import RotatingFileHandler
 from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.cli.output import printable
 
 if TYPE_CHECKING:
-    from io import TextIOWrapper
     from pathlib import Path
 
 _LEVELS: Final = {0: logging.WARNING, 1: logging.WARNING, 2: logging.INFO, 3: logging.INFO}
@@ -59,23 +56,12 @@ def start_logging(verbosity: int) -> None:
             logging.getLogger(name).setLevel(logging.WARNING)
 
 
-class _PrivateFile(RotatingFileHandler):
-    """A file that nobody else may read; two of them are kept at most."""
-
-    def _open(self) -> TextIOWrapper:
-        return open(
-            self.baseFilename,
-            "a",
-            encoding="utf-8",
-            errors="backslashreplace",
-            opener=lambda path, flags: os.open(path, flags, 0o600),
-        )
-
-
 def log_to(path: Path) -> None:
     """Send the log to a file instead: changes of state at least, or what was asked for."""
+    from kubectl_vmredir.cli.log_file import LogFile  # late: slow to import, and seldom needed
+
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handler = _PrivateFile(path, maxBytes=_FILE_BYTES, backupCount=1)
+    handler = LogFile(path, maxBytes=_FILE_BYTES, backupCount=1)
     handler.setFormatter(_Lines(_FORMAT))
     level = min(logging.getLogger().level, logging.INFO)
     logging.basicConfig(level=level, handlers=[handler], force=True)
