@@ -11,17 +11,33 @@ _INTERRUPTED: Final = 130
 _USB_HOST: Final = "usb-host"
 """As ``kubectl_vmredir.usb.child.NAME``, likewise."""
 
+_LAB_COMPONENT: Final = "lab-component"
+"""As ``kubectl_vmredir.lab.child.NAME``, likewise."""
+
+_COMPLETE: Final = "__complete"
+"""As ``kubectl_vmredir.cli.completing.NAME``, likewise."""
+
 
 def main() -> int:
     """Run the command and return its exit status; a ctrl-c may come while it is still loaded."""
     try:
-        if sys.argv[1:2] == [_USB_HOST]:
-            from kubectl_vmredir.usb import child
+        match sys.argv[1:]:
+            case [name, *arguments] if name == _USB_HOST:
+                from kubectl_vmredir.usb import child as usb_host
 
-            return child.main(sys.argv[2:])
-        from kubectl_vmredir.cli import main as command
+                return usb_host.main(arguments)
+            case [name, *arguments] if name == _LAB_COMPONENT:
+                from kubectl_vmredir.lab import child as lab_component
 
-        return command.main()
+                return lab_component.main(arguments)
+            case [name, *words] if name == _COMPLETE:
+                from kubectl_vmredir.cli import completing
+
+                return completing.main(words)
+            case _:
+                from kubectl_vmredir.cli import main as command
+
+                return command.main()
     except KeyboardInterrupt:
         return _INTERRUPTED
 

@@ -21,6 +21,7 @@ PROGRAM: Final = "kubectl vmredir"
 _COMMANDS: Final = {
     "agent": "agent",
     "bind": "bind",
+    "completion": "completion",
     "demo": "demo",
     "devices": "devices",
     "doctor": "doctor",

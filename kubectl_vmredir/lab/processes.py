@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import kubectl_vmredir
 from kubectl_vmredir.errors import LabError
+from kubectl_vmredir.lab.child import NAME
+from kubectl_vmredir.program import program
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,7 @@ _PACKAGE_FOLDER: Final = Path(kubectl_vmredir.__file__).parents[1]
 
 
 class Component:
-    """``python -m kubectl_vmredir.lab ARGS`` in an empty folder; an async context manager.
+    """``kubectl-vmredir lab-component ARGS`` in an empty folder; an async context manager.
 
     The process ends when its standard input does: at the end of the context, or when this process
     dies, whatever kills it.
@@ -56,7 +57,7 @@ class Component:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, search))
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "kubectl_vmredir.lab", *self._args,
+                *program(), NAME, *self._args,
                 cwd=self._folder,
                 env=environment,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,

@@ -15,7 +15,6 @@ import os
 import select
 import signal
 import socket
-import sys
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import kubectl_vmredir
 from kubectl_vmredir.errors import UsbError
+from kubectl_vmredir.program import program
 from kubectl_vmredir.service.ports import UsbHostSockets
 from kubectl_vmredir.usb.child import NAME, REFUSED
 from kubectl_vmredir.usb.claiming import NotPlugged, open_left, prepare
@@ -248,13 +248,6 @@ class UsbHosts:
         return await process.wait()
 
 
-def _command() -> Sequence[str]:
-    if getattr(sys, "frozen", False):
-        return (sys.executable, NAME)
-    # -P: the working folder is the user's, and whatever lies there is no module of ours.
-    return (sys.executable, "-P", "-m", "kubectl_vmredir", NAME)
-
-
 async def _spawn(descriptors: Sequence[int], **flags: object) -> Process:
     """Start this program as the usb-host, with descriptors to inherit."""
     environment = dict(os.environ)
@@ -262,7 +255,7 @@ async def _spawn(descriptors: Sequence[int], **flags: object) -> Process:
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, search))
     try:
         return await asyncio.create_subprocess_exec(
-            *_command(), *(f"--{name}={value}" for name, value in flags.items()),
+            *program(), NAME, *(f"--{name}={value}" for name, value in flags.items()),
             pass_fds=tuple(descriptors),
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,

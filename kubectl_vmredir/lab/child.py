@@ -1,4 +1,4 @@
-"""``python -m kubectl_vmredir.lab``: one component of a lab as a process of its own.
+"""``kubectl-vmredir lab-component``: one component of a lab as a process of its own.
 
 It ends when its standard input does, so that it never outlives whoever started it. The API server
 says its URL on stdout as soon as it listens.
@@ -12,7 +12,7 @@ import functools
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.errors import ExitCode, VmRedirError
 from kubectl_vmredir.lab.backends import Backend, hypervisor
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
 
 logger = logging.getLogger(__name__)
+
+NAME: Final = "lab-component"
+"""First argument of the program that starts it."""
 
 
 async def run_api(folder: Path, port: int) -> None:
@@ -39,7 +42,7 @@ async def run_api(folder: Path, port: int) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="kubectl_vmredir.lab", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"kubectl-vmredir {NAME}", description=__doc__)
     commands = parser.add_subparsers(dest="component", required=True)
     api = commands.add_parser("api")
     api.add_argument("--folder", type=Path, default=Path())
@@ -88,7 +91,7 @@ def _leaves(group: ExceptionGroup[VmRedirError]) -> Iterator[VmRedirError]:
             yield error
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run one component and return the exit status."""
     options = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
@@ -106,7 +109,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     return ExitCode.OK
-
-
-if __name__ == "__main__":
-    sys.exit(main())
