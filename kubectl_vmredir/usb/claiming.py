@@ -182,16 +182,16 @@ def _describe(device: LocalDevice, folder: Path, journal: Journal) -> Claim:
 
 
 def _with_what_was_left(claim: Claim, left: Claim | None) -> Claim:
-    """Return the claim with the drivers that the device had before a claim that failed."""
+    """Return the claim, of what the device had before a claim that is not given back yet."""
     if left is None or left.device != claim.device:
         return claim
-    former = {interface.interface: interface.driver for interface in left.interfaces}
+    former = {interface.interface: interface for interface in left.interfaces}
+    driven = {interface.interface: interface for interface in claim.interfaces if interface.driver}
+    now = {interface.interface: interface for interface in claim.interfaces}
     return replace(
         claim,
-        interfaces=tuple(
-            FormerDriver(now.interface, now.driver or former.get(now.interface, ""))
-            for now in claim.interfaces
-        ),
+        configuration=left.configuration,
+        interfaces=tuple(interface for _, interface in sorted({**now, **former, **driven}.items())),
     )
 
 

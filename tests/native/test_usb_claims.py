@@ -257,6 +257,20 @@ async def test_drivers_that_a_failed_rescue_did_not_bring_back_are_not_forgotten
     assert claim.drivers == tuple(DRIVERS.values())
 
 
+async def test_a_configuration_that_a_failed_rescue_did_not_bring_back_is_not_forgotten(
+    bus: EmulatedBus, device: EmulatedDevice, journal: Journal
+) -> None:
+    left(device, journal)
+    device.configuration = 2
+    prepared = prepare(device.local, journal, bus.root)
+
+    with prepared:
+        claim = prepared.entry.read()
+
+    assert claim is not None
+    assert claim.configuration == 1
+
+
 # -- as the service does it -------------------------------------------------------------------
 
 HOLDER = RedirectionId("r1")

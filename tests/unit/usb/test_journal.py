@@ -316,8 +316,9 @@ def test_a_device_that_was_left_is_opened(journal: Journal, tmp_path: Path) -> N
     with locked(journal) as entry:
         entry.write(CLAIM)
 
-        descriptor = open_left(entry, journal, tmp_path)
+        descriptor, claim = open_left(entry, journal, tmp_path)
 
+        assert (claim.device, claim.interfaces) == (CLAIM.device, CLAIM.interfaces)
         assert journal.holder(PORT) == os.getpid()
     assert os.path.samestat(os.fstat(descriptor), node.stat())
     os.close(descriptor)
