@@ -261,7 +261,8 @@ async def test_a_configuration_that_a_failed_rescue_did_not_bring_back_is_not_fo
     bus: EmulatedBus, device: EmulatedDevice, journal: Journal
 ) -> None:
     left(device, journal)
-    device.configuration = 2
+    folder = bus.root / f"sys/bus/usb/devices/{device.local.port_path}"
+    (folder / "bConfigurationValue").write_text("2\n")
     prepared = prepare(device.local, journal, bus.root)
 
     with prepared:
@@ -269,6 +270,7 @@ async def test_a_configuration_that_a_failed_rescue_did_not_bring_back_is_not_fo
 
     assert claim is not None
     assert claim.configuration == 1
+    assert claim.drivers == tuple(DRIVERS.values())
 
 
 # -- as the service does it -------------------------------------------------------------------
