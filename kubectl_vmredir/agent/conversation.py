@@ -25,8 +25,10 @@ from kubectl_vmredir.agent.messages import (
     Failed,
     Hello,
     Next,
+    Part,
 )
 from kubectl_vmredir.agent.methods import methods_of
+from kubectl_vmredir.agent.parts import in_parts
 from kubectl_vmredir.agent.wire import Raw, dump_line, load_line, trouble_of
 from kubectl_vmredir.errors import AgentError, AgentGone, MessageMalformed, OtherVersion
 from kubectl_vmredir.service.bulkhead import contained, unexpected
@@ -243,7 +245,7 @@ class Conversation:
         if self._key is not None:
             # Who is told that it is wanted may rely on it.
             await self._server.services.settle(self._key)
-        await self._send(Done(question_id, Raw(method.value.encode(value))))
+        await self._give(question_id, method, value)
 
     async def _stream(
         self, question_id: int, method: Method, opened: AbstractAsyncContextManager[Any]
@@ -259,7 +261,15 @@ class Conversation:
                 except StopAsyncIteration:
                     await self._send(Ended(question_id))
                     return
-                await self._send(Done(question_id, Raw(method.value.encode(item))))
+                await self._give(question_id, method, item)
+
+    async def _give(self, question_id: int, method: Method, value: object) -> None:
+        """Send a value; packets do not wait until all of a long one is encoded."""
+        *parts, last = in_parts(value)
+        for part in parts:
+            await self._send(Part(question_id, Raw(method.value.encode(part))))
+            await asyncio.sleep(0)
+        await self._send(Done(question_id, Raw(method.value.encode(last))))
 
     async def _send(self, answer: Answer) -> None:
         """Send an answer; waits while the client does not read."""

@@ -37,7 +37,9 @@ async def run_agent(
     idle_s: float | None,
     ready: Callable[[], None],
 ) -> None:
-    """Be the agent of a user. A first SIGTERM or SIGINT is ``stop``, a second one forces it.
+    """Be the agent of a user. A SIGTERM or SIGINT is ``stop``, a second SIGINT forces it.
+
+    A SIGTERM never forces: two newer agents may want to take over, one after the other.
 
     Args:
         places: Its files; whoever calls this has made the folders, and is the only agent.
@@ -55,12 +57,13 @@ async def run_agent(
     try:
         async with asyncio.TaskGroup() as group:
 
-            def stop() -> None:
-                work = server.stop(force=bool(stops))
-                stops.append(group.create_task(work, name="stop-at-signal"))
+            def stop(number: signal.Signals) -> None:
+                if not stops or number is signal.SIGINT:
+                    work = server.stop(force=bool(stops))
+                    stops.append(group.create_task(work, name="stop-at-signal"))
 
             for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, stop)
+                loop.add_signal_handler(number, stop, number)
             logger.info("agent %s of version %s begins", os.getpid(), __version__)
             await server.serve(listening, ready)
             for task in stops:

@@ -20,9 +20,11 @@ from kubectl_vmredir.agent.messages import (
     Failed,
     Hello,
     Next,
+    Part,
 )
 from kubectl_vmredir.agent.methods import method_of
-from kubectl_vmredir.agent.peer import is_ours
+from kubectl_vmredir.agent.parts import MAX_PARTS, joined
+from kubectl_vmredir.agent.peer import is_ours, pid_of_peer
 from kubectl_vmredir.agent.wire import MAX_LINE_BYTES, dump_line, error_of, load, load_line
 from kubectl_vmredir.errors import AgentError, AgentGone, MessageMalformed
 from kubectl_vmredir.service.interface import Trouble
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from kubectl_vmredir.agent.messages import Answer, Question
     from kubectl_vmredir.agent.methods import Method
+    from kubectl_vmredir.agent.wire import Codec
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,22 +48,38 @@ _GONE: Final = Failed(None, Trouble.of(AgentGone("the agent has gone away")))
 
 
 class _Open:
-    """A question that is open: a call, or a stream."""
+    """A question that is open: a call, or a stream.
 
-    def __init__(self) -> None:
+    Args:
+        codec: Of the values that answer it.
+    """
+
+    def __init__(self, codec: Codec[Any]) -> None:
+        self._codec = codec
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[Answer] = self._loop.create_future()
         self._last: Answer | None = None
+        self._parts: list[Any] = []
 
     def hear(self, answer: Answer) -> None:
-        """Take an answer; after anything but a value there is no more."""
+        """Take an answer; after anything but a value there is no more.
+
+        Raises:
+            MessageMalformed: If it is a part of none.
+        """
+        if isinstance(answer, Part):
+            if len(self._parts) == MAX_PARTS:
+                raise MessageMalformed(f"a value of more than {MAX_PARTS} parts")
+            # Each as it comes: what else this program does need not wait for all of them.
+            self._parts.append(load(self._codec, answer.value))
+            return
         if not isinstance(answer, Done):
             self._last = answer
         if not self._answer.done():
             self._answer.set_result(answer)
 
-    async def value(self) -> Done | None:
-        """Return the value that is the answer; None at the end of a stream.
+    async def done(self) -> Done | None:
+        """Return when the question is answered; None at the end of a stream.
 
         Nothing is lost if this is cancelled: it can be asked for again.
 
@@ -72,6 +91,15 @@ class _Open:
         if isinstance(answer, Failed):
             raise error_of(answer.trouble)
         return answer if isinstance(answer, Done) else None
+
+    def value_of(self, done: Done) -> Any:  # noqa: ANN401 - of the type that the codec is of
+        """Return the value of an answer, with the parts of it that came before.
+
+        Raises:
+            MessageMalformed: If it is none.
+        """
+        parts, self._parts = self._parts, []
+        return joined([*parts, load(self._codec, done.value)])
 
     def begin_next(self) -> bool:
         """Expect another value from now on; return whether there may be one."""
@@ -86,7 +114,12 @@ class Line(asyncio.Protocol):
 
     When the agent goes, all that is open and all that is asked later fails with what it said at
     last, or with :class:`AgentGone`.
+
+    Attributes:
+        agent_pid: Process id of the agent, as the kernel knows it; set when connected.
     """
+
+    agent_pid: int
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -124,7 +157,7 @@ class Line(asyncio.Protocol):
         called = method_of(method)
         question_id, question = self._ask(called, *args, **kwargs)
         try:
-            done = await question.value()
+            done = await question.done()
         except asyncio.CancelledError:
             self._send(Cancel(question_id))
             raise
@@ -132,7 +165,7 @@ class Line(asyncio.Protocol):
             del self._open[question_id]
         if done is None:
             raise MessageMalformed("the agent answers a call as if it were a stream")
-        value: T = load(called.value, done.value)
+        value: T = question.value_of(done)
         return value
 
     @asynccontextmanager
@@ -149,9 +182,9 @@ class Line(asyncio.Protocol):
         """
         called = method_of(method)
         question_id, question = self._ask(called, *args, **kwargs)
-        stream: _Stream[T] = _Stream(called, question, lambda: self._send(Next(question_id)))
+        stream: _Stream[T] = _Stream(question, lambda: self._send(Next(question_id)))
         try:
-            await question.value()
+            await question.done()
             yield stream
         finally:
             stream.over = True
@@ -169,7 +202,9 @@ class Line(asyncio.Protocol):
         """Introduce ourselves, if it is our own agent."""
         assert isinstance(transport, asyncio.Transport), "a unix socket"
         self._transport = transport
-        if is_ours(transport.get_extra_info("socket")):
+        connected = transport.get_extra_info("socket")
+        self.agent_pid = pid_of_peer(connected)
+        if is_ours(connected):
             transport.write(dump_line(HELLO, Hello(PROTOCOL, __version__, os.getpid())))
         else:
             self._end(Failed(None, Trouble.of(AgentError("the agent is somebody else's"))))
@@ -194,7 +229,7 @@ class Line(asyncio.Protocol):
     # -- inside -----------------------------------------------------------------------------
 
     def _ask(self, method: Method, *args: object, **kwargs: object) -> tuple[int, _Open]:
-        question_id, question = next(self._ids), _Open()
+        question_id, question = next(self._ids), _Open(method.value)
         self._open[question_id] = question
         if self._over is not None:
             question.hear(self._over)
@@ -214,13 +249,12 @@ class Line(asyncio.Protocol):
                 self._greeted.set_result(load_line(HELLO, line))
                 return
             answer = load_line(ANSWER, line)
+            if answer.id is None:
+                self._end(answer)
+            elif (question := self._open.get(answer.id)) is not None:
+                question.hear(answer)
         except MessageMalformed as error:
             self._malformed(error)
-            return
-        if answer.id is None:
-            self._end(answer)
-        elif (question := self._open.get(answer.id)) is not None:
-            question.hear(answer)
 
     def _malformed(self, error: MessageMalformed) -> None:
         self._end(Failed(None, Trouble.of(error)))
@@ -244,13 +278,11 @@ class _Stream(Generic[T]):
         over: Whether there is no more of it.
 
     Args:
-        method: What the stream is of.
         question: The stream, open.
         ask: Asks for the next item.
     """
 
-    def __init__(self, method: Method, question: _Open, ask: Callable[[], None]) -> None:
-        self._method = method
+    def __init__(self, question: _Open, ask: Callable[[], None]) -> None:
         self._question = question
         self._ask = ask
         self._asked = False
@@ -265,12 +297,12 @@ class _Stream(Generic[T]):
                 self._ask()
             self._asked = True
         # If this is cancelled, what was asked for is for whoever asks next.
-        done = None if self.over else await self._question.value()
+        done = None if self.over else await self._question.done()
         self._asked = False
         if done is None:
             self.over = True
             raise StopAsyncIteration
-        value: T = load(self._method.value, done.value)
+        value: T = self._question.value_of(done)
         return value
 
 

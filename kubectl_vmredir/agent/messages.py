@@ -79,6 +79,14 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a long value; the :class:`Done` with the last one follows. See ``parts.py``."""
+
+    id: int
+    value: Raw = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A call or a stream raised an error.
 
@@ -99,7 +107,7 @@ class Ended:
 
 
 Question = Call | Next | Cancel
-Answer = Done | Failed | Ended
+Answer = Done | Part | Failed | Ended
 
 HELLO: Final[Codec[Hello]] = codec_of(Hello)
 QUESTION: Final[Codec[Question]] = codec_of(Question)

@@ -17,13 +17,22 @@ class Options(Protocol):
         """See :meth:`socket.socket.getsockopt`."""
 
 
+def pid_of_peer(connected: Options) -> int:
+    """Return the process id of whoever connected, or listened, at the other end."""
+    return _credentials(connected)[0]
+
+
 def uid_of_peer(connected: Options) -> int:
     """Return the effective user id of whoever connected, or listened, at the other end."""
-    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, uid, _ = _CREDENTIALS.unpack(credentials)
-    return int(uid)
+    return _credentials(connected)[1]
 
 
 def is_ours(connected: Options) -> bool:
     """Return whether the other end is a process of this user."""
     return uid_of_peer(connected) == os.geteuid()
+
+
+def _credentials(connected: Options) -> tuple[int, int, int]:
+    found = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, gid = _CREDENTIALS.unpack(found)
+    return pid, uid, gid

@@ -1,4 +1,4 @@
-"""Starts the agent for a client that needs it, and replaces one of another version."""
+"""Starts the agent for a client that needs it; one of an older version is taken over from."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir import __version__
-from kubectl_vmredir.agent.client import AgentClient
 from kubectl_vmredir.agent.line import connect
-from kubectl_vmredir.errors import AgentError, AgentGone, OtherVersion
+from kubectl_vmredir.agent.messages import PROTOCOL
+from kubectl_vmredir.agent.takeover import take_over
+from kubectl_vmredir.errors import AgentError, AgentGone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,16 +28,21 @@ _MAX_COMPLAINT: Final = 500
 
 
 @asynccontextmanager
-async def reach_agent(places: Places) -> AsyncIterator[Line]:
+async def reach_agent(places: Places, *, verbosity: int = 0) -> AsyncIterator[Line]:
     """Begin a conversation with the agent of this version, which is started if it is not there.
 
+    Args:
+        places: Its files.
+        verbosity: How much it writes into its log, if it is started now: ``-v`` of ``agent run``.
+
     Raises:
-        AgentError: If it cannot be started, or one of another version cannot be ended now.
+        AgentError: If it cannot be started.
+        OtherVersion: If one of a newer version runs, or an older one cannot be ended now.
     """
     places.prepare()
     async with _only_starter(places):
         if not await _runs(places):
-            await _start()
+            await _start(verbosity)
     async with connect(places.socket) as (line, _):
         yield line
 
@@ -44,27 +50,21 @@ async def reach_agent(places: Places) -> AsyncIterator[Line]:
 async def _runs(places: Places) -> bool:
     try:
         async with connect(places.socket) as (line, hello):
-            if hello.version == __version__:
+            if (hello.protocol, hello.version) == (PROTOCOL, __version__):
                 return True
-            # What it keeps up is wanted, and the next one goes on with it.
-            risks = await AgentClient(line).stop()
+            await take_over(places.socket, line, hello)
     except AgentGone:
-        return False
-    if risks:
-        raise OtherVersion(
-            f"an agent of version {hello.version} still runs, this is {__version__}: it waits "
-            f"for {risks[0].waits_for}",
-            hint="Try again in a minute.",
-        )
+        pass
     return False
 
 
-async def _start() -> None:
+async def _start(verbosity: int) -> None:
     process = await asyncio.create_subprocess_exec(
         *program(),
         "agent",
         "run",
         "--background",
+        f"--v={verbosity}",
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

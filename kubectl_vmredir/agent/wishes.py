@@ -134,6 +134,19 @@ class Wishes:
             raise AgentError(f"cannot write {self._path}: {exc.strerror}") from exc
 
 
+def anything_wanted(path: Path) -> bool:
+    """Return whether a file says that something is wanted. Blocks.
+
+    What cannot be read or understood may say so: the agent tells what is wrong with it.
+    """
+    try:
+        return bool(_parse(path.read_bytes()))
+    except FileNotFoundError:
+        return False
+    except (OSError, AgentError):
+        return True
+
+
 def _parse(data: bytes) -> tuple[WishesOf, ...]:
     if (schema := load_line(_SCHEMA, data).schema) > SCHEMA:
         raise AgentError(

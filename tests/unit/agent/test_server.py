@@ -21,6 +21,7 @@ from kubectl_vmredir.agent.client import AgentClient
 from kubectl_vmredir.agent.conversation import HELLO_TIMEOUT_S, MAX_QUESTIONS
 from kubectl_vmredir.agent.line import connect
 from kubectl_vmredir.agent.messages import MAX_REQUEST_BYTES, PROTOCOL
+from kubectl_vmredir.agent.parts import PART_ITEMS
 from kubectl_vmredir.agent.server import IDLE_S, AgentServer
 from kubectl_vmredir.bootstrap import Options
 from kubectl_vmredir.errors import (
@@ -31,9 +32,16 @@ from kubectl_vmredir.errors import (
     OtherVersion,
     VmRedirError,
 )
-from kubectl_vmredir.model import DeviceSelector, LocalDevice
-from kubectl_vmredir.service.interface import BindRequest, ClosingWaits, RedirectionEnded, Snapshot
+from kubectl_vmredir.model import DeviceSelector, LocalDevice, VmiRef, VmiUid
+from kubectl_vmredir.service.interface import (
+    BindRequest,
+    ClosingWaits,
+    RedirectionEnded,
+    Snapshot,
+    VmisSeen,
+)
 from tests.support.agent_world import NOBODY, Worlds, client_of, serving, wishes_in
+from tests.support.fake_cluster import running
 from tests.support.fake_usb import device
 from tests.support.service_world import FEDORA, STICK
 from tests.support.virtual_clock import after, at_rest
@@ -107,7 +115,7 @@ async def test_client_of_another_protocol_is_told_so(path: Path) -> None:
         assert answer["trouble"] == {
             "kind": "OtherVersion",
             "message": f"the agent is of version {__version__}, its client of '12.0'",
-            "hint": "",
+            "hint": f"Use the same version, or end the agent first: kill {os.getpid()}",
             "exit_code": 1,
         }
         assert await client.says() == {}
@@ -447,6 +455,30 @@ async def test_stream_ends_with_the_agent(server: AgentServer, worlds: Worlds) -
             await anext(changes)
         with pytest.raises(AgentGone, match="the agent has gone away"):
             await client.snapshot()
+
+
+async def test_long_list_comes_in_parts_and_is_whole(path: Path, worlds: Worlds) -> None:
+    worlds.vmis = tuple(
+        replace(running(), ref=VmiRef("demo", f"vm{number}"), uid=VmiUid(str(number)))
+        for number in range(PART_ITEMS * 2 + 1)
+    )
+    async with client_of(path) as client, raw(path) as other:
+        arguments = {"access": {"options": {}, "environ": {}}}
+        other.send(type="Call", id=1, method="open", arguments=arguments)
+        other.send(type="Call", id=2, method="vmis", arguments={"namespace": None})
+        answers = [await other.says() for _ in range(4)]
+
+        listed = await client.vmis(None)
+
+        assert [found.vmi for found in listed] == list(worlds.vmis)
+        async with client.watch_vmis(None) as news:
+            assert await anext(news) == VmisSeen(tuple(listed))
+    assert [(answer["type"], answer["id"]) for answer in answers] == [
+        ("Done", 1),
+        ("Part", 2),
+        ("Part", 2),
+        ("Done", 2),
+    ]
 
 
 # -- the end ----------------------------------------------------------------------------------
