@@ -287,7 +287,9 @@ class _Migration:
 
     def _enter(self, phase: str) -> Patch:
         status = phase_change(self._vmim, phase, self._now)
-        if not self._phase and (source := self._source_pod()):
+        # At first, or when the VMI, which was only starting then, has a pod that runs.
+        named = "migrationState" in objects.status(self._vmim)
+        if not named and (source := self._source_pod()):
             status["migrationState"] = {"sourcePod": source}
         return self._patch(status)
 

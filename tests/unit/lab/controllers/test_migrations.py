@@ -73,6 +73,14 @@ def test_pending_names_the_source_pod() -> None:
     assert wish.change["status"]["migrationState"] == {"sourcePod": "source"}
 
 
+def test_source_of_a_vmi_that_was_only_starting_is_named_as_soon_as_it_runs() -> None:
+    wish = decide(vmim("Pending"), pods=[SOURCE, TARGET])
+
+    assert phase_of(wish) == "Scheduling"
+    assert isinstance(wish, Patch)
+    assert wish.change["status"]["migrationState"] == {"sourcePod": "source"}
+
+
 def test_the_vmi_is_made_non_root_before_there_is_a_target() -> None:
     wish = decide(vmim("Pending"), vmi(), pods=[SOURCE])
 
