@@ -43,7 +43,8 @@ class BindRequest:
     Attributes:
         device: Which device.
         vmi: Which VM.
-        slot: Name of the slot; None for the first that holds no redirection of ours.
+        slot: Name of the slot; None for the first that holds no redirection of ours. If the VM is
+            not there yet it is chosen, or checked, when it is first seen.
         force: Whether findings of danger ``force`` are accepted.
         allow_keyboard: Whether the only keyboard or pointer of this machine may be taken. It
             comes back after :data:`TRIAL_S` unless :meth:`RedirectionService.confirm` is called.
@@ -64,11 +65,13 @@ class BindPlan:
         device: The device.
         use: How this machine uses it, with what speaks against taking it.
         vmi: The VM.
-        slot: Name of the slot that it would get; empty if there is none for it.
+        slot: Name of the slot that it would get; empty if there is none for it, or not yet.
         handover: What to expect at a migration.
         handover_doubt: Why nothing better; empty for seamless.
         notes: What the story would say of taking it, for people; may hold untrusted text.
         trouble: What would forbid it; None if it would be done.
+        waiting_for: What it would wait for before it takes the device, for people; empty if it
+            would take it at once. May hold untrusted text.
     """
 
     device: LocalDevice
@@ -79,6 +82,7 @@ class BindPlan:
     handover_doubt: str
     notes: tuple[str, ...]
     trouble: Trouble | None
+    waiting_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,7 @@ class RedirectionStatus:
         description: What the device calls itself; untrusted.
         vmi: The VM.
         slot: Name of the slot. Over the api route a label that we keep: which channel of the
-            VM it is cannot be known.
+            VM it is cannot be known. Empty until it is chosen, when the VM is first seen.
         state: Where it stands.
         reason: Why, or what is waited for, for people; may hold untrusted text.
         trouble: The error behind it, for ``blocked``, or the latest while trying again.
@@ -412,16 +416,15 @@ class RedirectionService(Protocol):
     async def bind(self, request: BindRequest) -> RedirectionId:
         """Wish for a redirection; it is then kept up until :meth:`unbind`.
 
-        Returns as soon as the wish is found to make sense. A blocked redirection of the same
-        device and VM is given another try.
+        Returns as soon as the wish is found to make sense. A VM that does not exist, or does not
+        run, is waited for; until then this machine has the device. A blocked redirection of the
+        same device and VM is given another try.
 
         Raises:
             DeviceNotFound: If there is no such device.
             DeviceAmbiguous: If there is more than one.
             DeviceBusy: If another redirection of ours has it.
             DeviceUnsafe: If taking it would harm this machine, and was not asked for.
-            VmiNotFound: If there is no such VM.
-            VmiNotReady: If it is not running.
             NoUsbSlots: If it has no slots.
             SlotNotFound: If it has no slot of that name.
             SlotTaken: If the slot is for another redirection of ours.

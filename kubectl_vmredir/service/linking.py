@@ -19,6 +19,7 @@ from kubectl_vmredir.service.interface import Trouble
 from kubectl_vmredir.service.journey import Journey, has_moved
 from kubectl_vmredir.service.link_health import LinkHealth, is_restless
 from kubectl_vmredir.service.links import Destination
+from kubectl_vmredir.service.wish import waiting_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,9 +48,10 @@ class LinkKeeper:
 
     Attributes:
         journey: Outages and handovers so far.
+        wish: What is wanted; its slot is known before anything is dialed.
 
     Args:
-        wish: What is wanted.
+        wish: See there.
         around: What redirections share.
         story: Told what happens.
         stranger: Returns the error if the credentials are not those of who bound.
@@ -63,7 +65,7 @@ class LinkKeeper:
         stranger: Callable[[], IdentityChanged | None],
     ) -> None:
         self.journey = Journey()
-        self._wish = wish
+        self.wish = wish
         self._around = around
         self._story = story
         self._stranger = stranger
@@ -79,6 +81,11 @@ class LinkKeeper:
         self._failed_on_node = ""
         self._trouble: Trouble | None = None
 
+    @property
+    def _slot(self) -> int:
+        assert self.wish.slot_index is not None, "its slot is not known"
+        return self.wish.slot_index
+
     def start_afresh(self) -> None:
         """Forget what failed before: somebody has acted."""
         self._delays = self._around.backoff()
@@ -86,8 +93,9 @@ class LinkKeeper:
 
     def stand_back(self) -> None:
         """Let the other redirections of the VM dial: this one does not want to."""
-        self._order.leave(self._wish.slot_index)
-        self._around.watcher.ring(self._wish.vmi)
+        if self.wish.slot_index is not None:
+            self._order.leave(self.wish.slot_index)
+        self._around.watcher.ring(self.wish.vmi)
 
     def probe(self) -> None:
         """Doubt the link: the machine has slept."""
@@ -105,7 +113,7 @@ class LinkKeeper:
         """
         while True:
             now = self._loop.time()
-            facts = self._around.watcher.facts(self._wish.vmi)
+            facts = self._around.watcher.facts(self.wish.vmi)
             if facts.vmi is not None:
                 self._story.locate(facts.vmi.node)
             if is_restless(session, now):
@@ -149,23 +157,21 @@ class LinkKeeper:
         if session.rejected:
             session.rejected = False
             raise RemoteProtocolError("the VM's QEMU refuses the device")
-        if (trouble := self._around.watcher.trouble(self._wish.vmi)) is not None:
+        if (trouble := self._around.watcher.trouble(self.wish.vmi)) is not None:
             raise trouble
         now = self._loop.time()
-        slot, vmi = self._wish.slot_index, facts.vmi
+        slot, vmi = self._slot, facts.vmi
         # Those with a higher slot let us go first from now on, also while we may not dial yet.
-        if _runs(vmi):
-            self._order.want(slot, now)
-        else:
+        absence = waiting_for(self.wish.vmi, vmi)
+        if absence:
             self._order.leave(slot)
-        verdict = self._around.watcher.gate.may(Act.DIAL, self._wish.vmi, now)
+        else:
+            self._order.want(slot, now)
+        verdict = self._around.watcher.gate.may(Act.DIAL, self.wish.vmi, now)
         if isinstance(verdict, Wait):
             return self._unlinked(facts, f"waiting for {verdict.reason}", verdict.until)
-        if vmi is None:
-            return self._unlinked(facts, "waiting for the VM, which is gone")
-        if not _runs(vmi):
-            phase = "being deleted" if vmi.deleting else vmi.phase
-            return self._unlinked(facts, f"waiting for the VM, which is {phase}")
+        if vmi is None or absence:
+            return self._unlinked(facts, f"waiting for {absence}")
         if not vmi.client_passthrough:
             raise NoUsbSlots(vmi.ref, "it was restarted without")
         if vmi.node != self._failed_on_node:
@@ -197,9 +203,9 @@ class LinkKeeper:
         try:
             await self._around.cluster.ready()
             async with asyncio.timeout(CONFIRM_TIMEOUT_S):
-                vmi = await self._around.cluster.vmi(self._wish.vmi)
+                vmi = await self._around.cluster.vmi(self.wish.vmi)
         except (ClusterError, TimeoutError) as error:
-            logger.info("%s: cannot ask for the VM: %s", self._wish.id, error)
+            logger.info("%s: cannot ask for the VM: %s", self.wish.id, error)
         if vmi is not None and vmi == facts.vmi:
             self._explained_end = self._noted_end
             return self._loop.time()
@@ -217,7 +223,7 @@ class LinkKeeper:
         return RedirectionState.HANDING_OVER if moving else otherwise
 
     async def _dial(self, session: DeviceSession, facts: VmiFacts, to: Destination) -> None:
-        slot = self._wish.slot_index
+        slot = self._slot
         state = self._state_if_moving(facts, RedirectionState.DIALING)
         self._story.enter(state, "dialing the VM", trouble=self._trouble)
         self._order.dialing(slot)
@@ -230,7 +236,7 @@ class LinkKeeper:
             self._order.dialed(slot)
             if session.endpoint is not None:
                 self._order.leave(slot)
-            self._around.watcher.ring(self._wish.vmi)
+            self._around.watcher.ring(self.wish.vmi)
 
     def _dial_failed(self, error: VmRedirError, to: Destination) -> None:
         self._set_back(to, Trouble.of(error))
@@ -261,7 +267,7 @@ class LinkKeeper:
         if health.at_risk(facts, now):
             self._story.note("a migration began while the VM may still have been plugging it in")
         if has_moved(endpoint.to, facts):
-            self._order.want(self._wish.slot_index, now)
+            self._order.want(self._slot, now)
         state, reason = self._linked_state(session, health, facts, now)
         stranger = self._stranger()
         if why := health.useless(facts, now) or (str(stranger) if stranger else ""):
@@ -304,7 +310,3 @@ class LinkKeeper:
         if session.lost and (wait := await session.detach()) is not None:
             return wait
         return await session.close_link(why)
-
-
-def _runs(vmi: VmiView | None) -> bool:
-    return vmi is not None and vmi.phase == "Running" and not vmi.deleting

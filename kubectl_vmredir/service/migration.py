@@ -63,7 +63,8 @@ class MigrationPhase(enum.StrEnum):
 
 _RANK: Final = {phase: rank for rank, phase in enumerate(MigrationPhase)}
 _BROKEN_OFF: Final = (MigrationPhase.FAILED, MigrationPhase.ABORTED)
-_FINAL_VMI_PHASES: Final = ("Succeeded", "Failed")
+FINAL_VMI_PHASES: Final = ("Succeeded", "Failed")
+"""Phases of a VMI that is over: it has no QEMU, and gets none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ class VmiFacts:
         In a decentralised migration the source VMI goes to phase Succeeded, and a VMI with a
         uid of its own goes on elsewhere.
         """
-        return self.vmi is None or self.vmi.phase in _FINAL_VMI_PHASES
+        return self.vmi is None or self.vmi.phase in FINAL_VMI_PHASES
 
 
 def _end_of(migration: Migration) -> float:

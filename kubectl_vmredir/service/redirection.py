@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.errors import (
@@ -31,12 +31,13 @@ from kubectl_vmredir.service.interface import Numbers, Trouble
 from kubectl_vmredir.service.kept import KeptWish
 from kubectl_vmredir.service.linking import LinkKeeper
 from kubectl_vmredir.service.story import Story, first_status
+from kubectl_vmredir.service.wish import free_slot, slots_of, waiting_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from kubectl_vmredir.backoff import BackoffFactory
-    from kubectl_vmredir.model import Identity, RedirectionId, VmiRef
+    from kubectl_vmredir.model import Identity, RedirectionId, VmiRef, VmiUid, VmiView
     from kubectl_vmredir.service.identity import IdentityCheck
     from kubectl_vmredir.service.interface import Change
     from kubectl_vmredir.service.ports import Cluster, DeviceSource, Dialer
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from kubectl_vmredir.service.sessions import DeviceSessions
     from kubectl_vmredir.service.slot_order import SlotOrder
     from kubectl_vmredir.service.watching import ClusterWatcher
+    from kubectl_vmredir.service.wish import Wish
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +81,7 @@ class Surroundings:
         sessions: Owns the device sessions.
         identity: Knows who we are.
         order_of: Returns the queue of a VM's redirections.
+        wishes: Returns all that is wanted.
         try_out: Ends a redirection after a while, unless it is confirmed.
         backoff: How long to wait between two tries.
         publish: Told of each change.
@@ -92,6 +95,7 @@ class Surroundings:
     sessions: DeviceSessions
     identity: IdentityCheck
     order_of: Callable[[VmiRef], SlotOrder]
+    wishes: Callable[[], Iterator[Wish]]
     try_out: Callable[[RedirectionId], None]
     backoff: BackoffFactory
     publish: Callable[[Change], None]
@@ -216,7 +220,7 @@ class Redirection:
             try:
                 if self.session is None:
                     await self._identified()
-                    await self._bind_allowed()
+                    self._take_slot(await self._vm_ready())
                     self.session = await self._claimer.claimed()
                     self._blocked_by = ""
                 self.session.lend(self.bell)
@@ -288,17 +292,45 @@ class Redirection:
                 self.story.enter(RedirectionState.HOLDING, str(error), trouble=Trouble.of(error))
                 await self.bell.wait(asyncio.get_running_loop().time() + next(delays))
 
-    async def _bind_allowed(self) -> None:
-        """Return when the gate allows to bind.
+    async def _vm_ready(self) -> VmiView:
+        """Return the VM when it runs, and the gate allows to bind.
+
+        Until then this machine has the device: it may be long.
 
         Raises:
             ClusterError: If a person must act before it can.
         """
-        while (wait := self._ask(Act.BIND)) is not None:
-            if (trouble := self._around.watcher.trouble(self.wish.vmi)) is not None:
-                raise trouble
-            self.story.enter(RedirectionState.HOLDING, f"waiting for {wait.reason}")
-            await self.bell.wait(wait.until)
+        told = False
+        while True:
+            vmi = self._around.watcher.facts(self.wish.vmi).vmi
+            if (wait := self._ask(Act.BIND)) is not None:
+                if (trouble := self._around.watcher.trouble(self.wish.vmi)) is not None:
+                    raise trouble
+                self.story.enter(RedirectionState.HOLDING, f"waiting for {wait.reason}")
+                await self.bell.wait(wait.until)
+            elif absence := waiting_for(self.wish.vmi, vmi):
+                reason = f"waiting for {absence}"
+                if not (self.story.enter(RedirectionState.HOLDING, reason) or told):
+                    self.story.note(reason)
+                told = True
+                await self.bell.wait()
+            else:
+                assert vmi is not None, "a VM that is not there was not waited for"
+                return vmi
+
+    def _take_slot(self, vmi: VmiView) -> None:
+        """Have a slot of a VM that runs, once and for all.
+
+        Raises:
+            ClusterError: If there is none, or not the one that was wished for.
+        """
+        slots = slots_of(vmi)
+        if self.wish.slot_index is None and slots is not None:
+            others = (wish for wish in self._around.wishes() if wish.id != self.wish.id)
+            slot = free_slot(vmi.ref, slots, self.wish.slot, others)
+            self.wish = replace(self.wish, slot=slot, slot_index=slots.index(slot))
+            self._keeper.wish = self.wish
+            self.story.place(slot)
 
     async def _let_go(self) -> None:
         """Give the device back; its link is closed already."""
@@ -313,14 +345,15 @@ class Redirection:
     async def _blocked(self, error: VmRedirError) -> None:
         """Wait until somebody has acted, and is seen to have.
 
-        Seen, for trouble with the cluster, is that its watch comes back, or that the user is
-        again who bound: log in again, and the device comes back by itself. For trouble with the
-        device it is that devices come or go. What a person cures where we do not see it is tried
-        again every now and then.
+        Seen, for trouble with the cluster, is that its watch comes back, that the VM is another
+        one or has other slots, or that the user is again who bound: log in again, and the device
+        comes back by itself. For trouble with the device it is that devices come or go. What a
+        person cures where we do not see it is tried again every now and then.
         """
         self._keeper.stand_back()
         self.story.enter(RedirectionState.BLOCKED, str(error), trouble=Trouble.of(error))
         restorations = self._around.watcher.restorations(self.wish.vmi)
+        slots = self._slots_seen()
         loop = asyncio.get_running_loop()
         retry_at = None
         if isinstance(error, UsbError):
@@ -332,7 +365,8 @@ class Redirection:
                 case IdentityChanged():
                     acted = self._stranger() is None
                 case ClusterError():
-                    acted = self._around.watcher.restorations(self.wish.vmi) > restorations
+                    restored = self._around.watcher.restorations(self.wish.vmi) > restorations
+                    acted = restored or self._slots_seen() != slots
                 case UsbError():
                     acted = self._claimer.devices_changed
                 case _:
@@ -349,6 +383,10 @@ class Redirection:
         self._look_after_s = min(2 * self._look_after_s, BLOCKED_RETRY_S) if again else SETTLING_S
         self._blocked_by = str(error)
         return self._look_after_s
+
+    def _slots_seen(self) -> tuple[VmiUid, tuple[str, ...]] | None:
+        vmi = self._around.watcher.facts(self.wish.vmi).vmi
+        return (vmi.uid, vmi.slots) if vmi is not None else None
 
     def _stranger(self) -> IdentityChanged | None:
         current = self._around.identity.current

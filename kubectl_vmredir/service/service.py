@@ -3,70 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from kubectl_vmredir.backoff import exponential_backoff
 from kubectl_vmredir.errors import VmRedirError
-from kubectl_vmredir.model import HandoverKind, RedirectionId, RedirectionState
-from kubectl_vmredir.service.bulkhead import contained, unexpected
+from kubectl_vmredir.service.binding import Binder
+from kubectl_vmredir.service.bulkhead import contained
 from kubectl_vmredir.service.changes import Changes
 from kubectl_vmredir.service.device_news import news_of_devices
-from kubectl_vmredir.service.gate import RULES, Act, Wait
+from kubectl_vmredir.service.farewell import Farewell
+from kubectl_vmredir.service.gate import RULES, Act
 from kubectl_vmredir.service.identity import IdentityCheck
 from kubectl_vmredir.service.interface import (
     SHUTDOWN_WAIT_S,
     BindPlan,
-    ClosingWaits,
     ExitRisk,
     Numbers,
     SlotView,
     Snapshot,
-    Trouble,
     VmiSlots,
 )
-from kubectl_vmredir.service.kept import KeptWish
 from kubectl_vmredir.service.publisher import Publisher
 from kubectl_vmredir.service.redirection import Redirection, Surroundings
-from kubectl_vmredir.service.safety import Consent, check_free, check_safe, notes
 from kubectl_vmredir.service.sessions import DeviceSessions
 from kubectl_vmredir.service.slot_names import check_renaming
 from kubectl_vmredir.service.slot_order import SlotOrder
-from kubectl_vmredir.service.story import COLD_DOUBT
 from kubectl_vmredir.service.supervisor import Supervisor
 from kubectl_vmredir.service.suspend import suspends
 from kubectl_vmredir.service.vmi_news import news_of_vmis
 from kubectl_vmredir.service.watching import ClusterWatcher
-from kubectl_vmredir.service.wish import (
-    Wish,
-    check_unwished,
-    check_usable,
-    description,
-    free_slot,
-    lasting,
-    only_one,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from kubectl_vmredir.backoff import BackoffFactory
-    from kubectl_vmredir.model import DeviceUse, LocalDevice, VmiRef, VmiView
+    from kubectl_vmredir.model import DeviceUse, LocalDevice, RedirectionId, VmiRef, VmiView
     from kubectl_vmredir.service.gate import Rule
     from kubectl_vmredir.service.interface import BindRequest, Change, DevicesSeen, VmiNews
+    from kubectl_vmredir.service.kept import KeptWish
     from kubectl_vmredir.service.ports import Cluster, DeviceSource, Dialer
 
 logger = logging.getLogger(__name__)
-
-EXIT_HARM: Final = (
-    "closing the link while the VM migrates can crash the VM, and lose what is on its way to the "
-    "device"
-)
 
 
 class Service:
@@ -105,17 +87,17 @@ class Service:
         self._wall_clock = wall_clock
         self._suspends = suspends
         self._publisher = Publisher(self._snapshot, self._numbers)
-        self._ids = (RedirectionId(f"r{number}") for number in itertools.count(1))
         self._orders: dict[VmiRef, SlotOrder] = {}
         self._device_changes = Changes()
         self._stack = AsyncExitStack()
         self._background: list[asyncio.Task[None]] = []
-        self._closing = False
         # Made on entry:
         self._watcher: ClusterWatcher
         self._identity: IdentityCheck
         self._supervisor: Supervisor
         self._around: Surroundings
+        self._binder: Binder
+        self._farewell: Farewell
 
     async def __aenter__(self) -> Self:
         group = asyncio.TaskGroup()
@@ -137,11 +119,14 @@ class Service:
             sessions=sessions,
             identity=self._identity,
             order_of=lambda vmi: self._orders.setdefault(vmi, SlotOrder()),
+            wishes=self._supervisor.wishes,
             try_out=self._supervisor.try_out,
             backoff=self._backoff,
             publish=self._publisher.publish,
             wall_clock=self._wall_clock,
         )
+        self._binder = Binder(self._supervisor, self._around)
+        self._farewell = Farewell(self._supervisor, self._watcher.gate, self._publisher.publish)
         self._background = [
             group.create_task(self._identity.keep_asking(), name="identity"),
             group.create_task(self._publisher.sample(), name="sample-numbers"),
@@ -156,7 +141,7 @@ class Service:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._closing or exc_type is not None:
+        if not self._farewell.begun or exc_type is not None:
             await self.shutdown()
         for task in self._background:
             task.cancel()
@@ -200,63 +185,13 @@ class Service:
 
     async def bind(self, request: BindRequest) -> RedirectionId:
         """See ``RedirectionService.bind``."""
-        if self._closing:
+        if self._farewell.begun:
             raise VmRedirError("the service is shutting down")
-        plugged_in = await self._devices.devices()
-        device = only_one(plugged_in, request.device)
-        use = await self._around.sessions.use(device)
-        vmi = await self._cluster.vmi(request.vmi)
-        check_usable(vmi)
-        bound_by = await self._identity.ask()
-        consent = Consent.of(request)
-        check_safe(device, use, consent)
-        # No await from here on: what is free now is ours.
-        if (blocked := self._blocked(device, request)) is not None:
-            self._supervisor.retry(blocked, bound_by, consent)
-            return blocked.wish.id
-        slot = free_slot(vmi, request.slot, self._wishes())
-        check_unwished(device, self._wishes())
-        check_free(device, use)
-        wish = Wish(
-            id=self._unused_id(),
-            device=lasting(request.device, device, plugged_in),
-            description=description(device),
-            vmi=vmi.ref,
-            slot=slot,
-            slot_index=vmi.slots.index(slot),
-        )
-        self._supervisor.start(Redirection(KeptWish(wish, bound_by, consent), self._around))
-        return wish.id
+        return await self._binder.bind(request)
 
     async def plan(self, request: BindRequest) -> BindPlan:
         """See ``RedirectionService.plan``."""
-        device = only_one(await self._devices.devices(), request.device)
-        use = await self._around.sessions.use(device)
-        vmi = await self._cluster.vmi(request.vmi)
-        slot, trouble = "", None
-        try:
-            # As in a bind, so that of two troubles it is the same one.
-            check_usable(vmi)
-            await self._identity.ask()
-            check_safe(device, use, Consent.of(request))
-            if (blocked := self._blocked(device, request)) is not None:
-                slot = blocked.wish.slot
-            else:
-                slot = free_slot(vmi, request.slot, self._wishes())
-                check_unwished(device, self._wishes())
-                check_free(device, use)
-        except VmRedirError as error:
-            trouble = Trouble.of(error)
-        return BindPlan(
-            device=device,
-            use=use,
-            vmi=vmi.ref,
-            slot=slot,
-            handover=HandoverKind.COLD,
-            handover_doubt=COLD_DOUBT,
-            notes=notes(device, use, HandoverKind.COLD),
-            trouble=trouble,
-        )
+        return await self._binder.plan(request)
 
     async def confirm(self, redirection_id: RedirectionId) -> None:
         """See ``RedirectionService.confirm``."""
@@ -288,7 +223,7 @@ class Service:
 
     async def name_slots(self, vmi: VmiRef, names: Sequence[str]) -> bool:
         """See ``RedirectionService.name_slots``."""
-        check_renaming(vmi, names, self._wishes())
+        check_renaming(vmi, names, self._supervisor.wishes())
         return await self._cluster.name_slots(vmi, names)
 
     async def vmi_yaml(self, vmi: VmiRef) -> str:
@@ -316,87 +251,25 @@ class Service:
 
         Nothing is checked now: what is not there yet, or not as it was, is waited for.
         """
-        if all(wish.id != kept.wish.id for wish in self._wishes()):
+        if all(wish.id != kept.wish.id for wish in self._supervisor.wishes()):
             self._supervisor.start(Redirection(kept, self._around))
 
     # -- the end ----------------------------------------------------------------------------
 
     async def shutdown(self, deadline_s: float = SHUTDOWN_WAIT_S) -> tuple[ExitRisk, ...]:
-        """End all redirections, as far as that harms nobody.
-
-        Subscribers hear :class:`ClosingWaits`, at the beginning and at the end. Links that the
-        gate keeps open are left open, and are closed as soon as it allows that, until the
-        context is left.
-
-        Args:
-            deadline_s: How long to wait for the gate.
-
-        Returns:
-            What leaving the context would break now; empty if nothing.
-        """
-        self._closing = True
-        try:
-            async with asyncio.timeout(deadline_s), asyncio.TaskGroup() as group:
-                for redirection in self._supervisor:
-                    group.create_task(
-                        self._end_at_exit(redirection.wish.id),
-                        name=f"exit-{redirection.wish.id}",
-                    )
-                if risks := self.exit_risks():
-                    self._publisher.publish(ClosingWaits(risks))
-        except TimeoutError:
-            logger.info("shutdown: not done after %.0f s", deadline_s)
-        risks = self.exit_risks()
-        self._publisher.publish(ClosingWaits(risks))
-        return risks
-
-    async def _end_at_exit(self, redirection_id: RedirectionId) -> None:
-        """End a redirection; one that cannot be ended must not cut the others short."""
-        raised = await contained(
-            self._supervisor.end(redirection_id, Act.EXIT), name=f"end-at-exit-{redirection_id}"
-        )
-        if raised is not None and (bug := unexpected(raised)) is not None:
-            logger.error("redirection %s cannot be ended", redirection_id, exc_info=bug)
+        """End all redirections, as far as that harms nobody; see :meth:`Farewell.say`."""
+        return await self._farewell.say(deadline_s)
 
     def exit_risks(self) -> tuple[ExitRisk, ...]:
         """Return what it would break to end the process now."""
-        now = asyncio.get_running_loop().time()
-        risks = []
-        for redirection in self._supervisor:
-            wish, session = redirection.wish, redirection.session
-            verdict = self._watcher.gate.may(Act.EXIT, wish.vmi, now)
-            at_risk = session is not None and session.at_risk
-            if at_risk and isinstance(verdict, Wait):
-                risks.append(ExitRisk(wish.id, wish.vmi, wish.slot, verdict.reason, EXIT_HARM))
-        return tuple(risks)
-
-    # -- checks at bind ---------------------------------------------------------------------
-
-    def _blocked(self, device: LocalDevice, request: BindRequest) -> Redirection | None:
-        for redirection in self._supervisor:
-            wish = redirection.wish
-            if (
-                redirection.story.state is RedirectionState.BLOCKED
-                and wish.device.matches(device)
-                and wish.vmi == request.vmi
-                and request.slot in (None, wish.slot)
-            ):
-                return redirection
-        return None
-
-    def _wishes(self) -> Iterator[Wish]:
-        return (redirection.wish for redirection in self._supervisor)
-
-    def _unused_id(self) -> RedirectionId:
-        used = {wish.id for wish in self._wishes()}
-        return next(name for name in self._ids if name not in used)
+        return self._farewell.risks()
 
     # -- what is known ----------------------------------------------------------------------
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(
             tuple(redirection.story.view() for redirection in self._supervisor),
-            self.exit_risks() if self._closing else None,
+            self._farewell.risks() if self._farewell.begun else None,
         )
 
     def _numbers(self) -> dict[RedirectionId, Numbers]:

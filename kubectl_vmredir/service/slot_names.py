@@ -75,5 +75,11 @@ def check_renaming(vmi: VmiRef, names: Sequence[str], wishes: Iterable[Wish]) ->
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
     for wish in wishes:
-        if wish.vmi == vmi and named[wish.slot_index] != wish.slot:
+        if wish.vmi == vmi and not _has_slot(wish, named):
             raise SlotTaken(vmi, wish.slot, wish.device)
+
+
+def _has_slot(wish: Wish, named: Sequence[str]) -> bool:
+    if wish.slot_index is None:
+        return not wish.slot or wish.slot in named
+    return named[wish.slot_index] == wish.slot

@@ -76,16 +76,20 @@ class Story:
         *,
         trouble: Trouble | None = None,
         handover: Handover | None = None,
-    ) -> None:
+    ) -> bool:
         """Say where the redirection stands now, and why; nothing if that is known.
 
         Only another state, or a handover, is an event of the story: what a state waits for
         may change often.
+
+        Returns:
+            Whether it is an event of the story.
         """
         before = self._status
         self._change(dataclasses.replace(before, state=state, reason=reason, trouble=trouble))
-        if state is not before.state or handover is not None:
+        if told := state is not before.state or handover is not None:
             self._add(reason, handover)
+        return told
 
     def note(self, cause: str) -> None:
         """Say what happened, without another state."""
@@ -94,6 +98,10 @@ class Story:
     def locate(self, node: str) -> None:
         """Say where the VM runs."""
         self._change(dataclasses.replace(self._status, node=node))
+
+    def place(self, slot: str) -> None:
+        """Say which slot it is."""
+        self._change(dataclasses.replace(self._status, slot=slot))
 
     def try_out(self, ends: float | None) -> bool:
         """Say until when the device is on trial, or that it no longer is.

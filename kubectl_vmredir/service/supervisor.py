@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kubectl_vmredir.service.redirection import Redirection
     from kubectl_vmredir.service.safety import Consent
     from kubectl_vmredir.service.watching import ClusterWatcher
+    from kubectl_vmredir.service.wish import Wish
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,10 @@ class Supervisor:
     def __iter__(self) -> Iterator[Redirection]:
         """Iterate over the redirections, oldest first."""
         return iter([supervised.redirection for supervised in self._supervised.values()])
+
+    def wishes(self) -> Iterator[Wish]:
+        """Iterate over what they are for, oldest first."""
+        return (redirection.wish for redirection in self)
 
     def lasting(self) -> Iterator[Redirection]:
         """Iterate over those that nobody has asked to end, oldest first."""

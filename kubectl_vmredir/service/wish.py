@@ -13,9 +13,9 @@ from kubectl_vmredir.errors import (
     SlotNotFound,
     SlotsFull,
     SlotTaken,
-    VmiNotReady,
 )
-from kubectl_vmredir.model import DeviceSelector
+from kubectl_vmredir.model import SLOT_COUNT, DeviceSelector
+from kubectl_vmredir.service.migration import FINAL_VMI_PHASES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,8 +32,8 @@ class Wish:
         device: Selects exactly its device, also after a replug.
         description: What the device calls itself; untrusted.
         vmi: The VM.
-        slot: Name of the slot.
-        slot_index: Its place among the slots of the VM.
+        slot: Name of the slot; empty while the first free one is wanted of a VM not seen yet.
+        slot_index: Its place among the slots of the VM; None until the VM was seen.
     """
 
     id: RedirectionId
@@ -41,7 +41,7 @@ class Wish:
     description: str
     vmi: VmiRef
     slot: str
-    slot_index: int
+    slot_index: int | None
 
 
 def only_one(devices: Sequence[LocalDevice], selector: DeviceSelector) -> LocalDevice:
@@ -86,22 +86,38 @@ def description(device: LocalDevice) -> str:
     return " ".join(filter(None, (device.manufacturer, device.product))) or device.kind
 
 
-def check_usable(vmi: VmiView) -> None:
-    """Return if a VM can take devices.
+def waiting_for(ref: VmiRef, vmi: VmiView | None) -> str:
+    """Return what is waited for if a VM does not run, for people; empty if it runs.
+
+    Args:
+        ref: The VM.
+        vmi: As it was last seen; None if it is not there. Its phase is untrusted text.
+    """
+    if vmi is None:
+        return f"VM {ref}, which does not exist"
+    if vmi.deleting:
+        return f"VM {ref}, which is being deleted"
+    if vmi.phase != "Running":
+        return f"VM {ref}, which is {vmi.phase or 'not started yet'}"
+    return ""
+
+
+def slots_of(vmi: VmiView | None) -> tuple[str, ...] | None:
+    """Return the names of a VM's slots.
+
+    None if they are not known: it is not there, or about to go, and its next life has slots of
+    its own.
 
     Raises:
         NoUsbSlots: If it has no slots.
-        VmiNotReady: If it is not running.
     """
+    if vmi is None or vmi.deleting or vmi.phase in FINAL_VMI_PHASES:
+        return None
     if vmi.architecture == "s390x":
         raise NoUsbSlots(vmi.ref, "s390x has no USB")
     if not vmi.client_passthrough:
         raise NoUsbSlots(vmi.ref)
-    if vmi.phase != "Running" or vmi.deleting:
-        phase = "being deleted" if vmi.deleting else vmi.phase or "not started yet"
-        raise VmiNotReady(
-            f"VM {vmi.ref} is not running: it is {phase}", hint="Start it, and bind again."
-        )
+    return vmi.slots
 
 
 def check_unwished(device: LocalDevice, wishes: Iterable[Wish]) -> None:
@@ -112,25 +128,37 @@ def check_unwished(device: LocalDevice, wishes: Iterable[Wish]) -> None:
     """
     for wish in wishes:
         if wish.device.matches(device):
-            raise DeviceBusy(device, f"slot {wish.slot!r} of VM {wish.vmi}")
+            slot = f"slot {wish.slot!r} of VM" if wish.slot else "a redirection to VM"
+            raise DeviceBusy(device, f"{slot} {wish.vmi}")
 
 
-def free_slot(vmi: VmiView, wanted: str | None, wishes: Iterable[Wish]) -> str:
+def free_slot(vmi: VmiRef, slots: Sequence[str] | None, wanted: str, wishes: Iterable[Wish]) -> str:
     """Return the slot for a wish: the one that is wanted, or the first that is free.
+
+    Args:
+        vmi: The VM.
+        slots: Names of its slots; None if they are not known.
+        wanted: Name of the slot that is wanted; empty for any.
+        wishes: The other wishes.
+
+    Returns:
+        Its name; empty if any is wanted, and they are not known.
 
     Raises:
         SlotNotFound: If the VM has no slot of that name.
         SlotTaken: If it is for another wish.
-        SlotsFull: If all slots are for other wishes.
+        SlotsFull: If all slots are for other wishes, or as many wishes as it can have slots.
     """
-    taken = {wish.slot: wish.device for wish in wishes if wish.vmi == vmi.ref}
-    if wanted is None:
-        free = next((name for name in vmi.slots if name not in taken), None)
-        if free is None:
-            raise SlotsFull(vmi.ref)
-        return free
-    if wanted not in vmi.slots:
-        raise SlotNotFound(vmi.ref, wanted, vmi.slots)
-    if wanted in taken:
-        raise SlotTaken(vmi.ref, wanted, taken[wanted])
-    return wanted
+    others = [wish for wish in wishes if wish.vmi == vmi]
+    taken = {wish.slot: wish.device for wish in others}
+    if wanted:
+        if slots is not None and wanted not in slots:
+            raise SlotNotFound(vmi, wanted, slots)
+        if wanted in taken:
+            raise SlotTaken(vmi, wanted, taken[wanted])
+        return wanted
+    if slots is None and len(others) < SLOT_COUNT:
+        return ""
+    if (free := next((name for name in slots or () if name not in taken), None)) is None:
+        raise SlotsFull(vmi)
+    return free

@@ -191,6 +191,7 @@ class FakeCluster:
         return f"name: {(await self.vmi(ref)).ref.name}\n"
 
     async def identity(self) -> Identity:
+        await self.ready()
         if isinstance(self.me, ClusterError):
             raise self.me
         return self.me

@@ -407,11 +407,11 @@ async def test_vm_that_is_gone_is_waited_for(world: World) -> None:
     world.link.end()
     await after(60)
     assert await world.state(bound) is S.HOLDING
-    assert (await world.status(bound)).reason == "waiting for the VM, which is gone"
+    assert (await world.status(bound)).reason == "waiting for VM demo/fedora, which does not exist"
 
     world.cluster.tell(VmiSeen(replace(running(), uid=VmiUid("new"), phase="Scheduling")))
     await after(60)
-    assert (await world.status(bound)).reason == "waiting for the VM, which is Scheduling"
+    assert (await world.status(bound)).reason == "waiting for VM demo/fedora, which is Scheduling"
 
     world.cluster.tell(VmiSeen(replace(running(), uid=VmiUid("new"))))
     await after(1)
@@ -436,7 +436,8 @@ async def test_vm_that_is_being_deleted_is_not_dialed(world: World) -> None:
     world.link.end()
     await after(60)
 
-    assert (await world.status(bound)).reason == "waiting for the VM, which is being deleted"
+    reason = (await world.status(bound)).reason
+    assert reason == "waiting for VM demo/fedora, which is being deleted"
     assert len(world.dialer.attempts) == 1
 
 

@@ -17,7 +17,6 @@ from kubectl_vmredir.errors import (
     SlotNotFound,
     SlotsFull,
     SlotTaken,
-    VmiNotFound,
     VmiNotReady,
     VmRedirError,
 )
@@ -47,6 +46,8 @@ from tests.support.service_world import FEDORA, RETRY_S, World, a_world
 from tests.support.virtual_clock import after, at_rest
 
 S = RedirectionState
+
+SCHEDULING = replace(running(), phase="Scheduling")
 
 
 def many_sticks(count: int) -> FakeDevices:
@@ -121,12 +122,10 @@ async def test_of_two_devices_with_the_same_serial_number_the_one_that_is_meant_
 @pytest.mark.parametrize(
     ("vmi", "slot", "error", "exit_code"),
     [
-        (replace(running(), ref=VmiRef("demo", "other")), None, VmiNotFound, ExitCode.CLUSTER),
         (replace(running(), client_passthrough=False), None, NoUsbSlots, ExitCode.CLUSTER),
         (replace(running(), architecture="s390x"), None, NoUsbSlots, ExitCode.CLUSTER),
-        (replace(running(), phase="Scheduling"), None, VmiNotReady, ExitCode.CLUSTER),
-        (replace(running(), phase=""), None, VmiNotReady, ExitCode.CLUSTER),
-        (replace(running(), deleting=True), None, VmiNotReady, ExitCode.CLUSTER),
+        (replace(SCHEDULING, client_passthrough=False), None, NoUsbSlots, ExitCode.CLUSTER),
+        (SCHEDULING, "flsh", SlotNotFound, ExitCode.USAGE),
         (running(), "flsh", SlotNotFound, ExitCode.USAGE),
     ],
 )

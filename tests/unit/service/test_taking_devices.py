@@ -15,7 +15,6 @@ from kubectl_vmredir.errors import (
     DeviceUnsafe,
     RedirectionNotFound,
     UsbError,
-    VmiNotFound,
     VmRedirError,
 )
 from kubectl_vmredir.model import (
@@ -523,12 +522,23 @@ async def test_of_two_troubles_plan_names_the_one_that_bind_does(
     assert plan.trouble.message == str(caught.value)
 
 
-async def test_plan_for_a_vm_that_does_not_run_says_so() -> None:
+async def test_plan_for_a_vm_that_does_not_run_says_that_it_is_waited_for() -> None:
     async with a_world(dataclasses.replace(running(), phase="Scheduling")) as world:
         plan = await world.service.plan(BindRequest(STICK, FEDORA))
 
-        assert plan.trouble is not None
-        assert plan.trouble.kind == "VmiNotReady"
+        assert (plan.trouble, plan.slot) == (None, "flash")
+        assert plan.waiting_for == "VM demo/fedora, which is Scheduling"
+
+
+async def test_plan_for_a_vm_that_does_not_exist_says_that_it_is_waited_for(world: World) -> None:
+    nobody = VmiRef("demo", "nobody")
+
+    any_slot = await world.service.plan(BindRequest(STICK, nobody))
+    named = await world.service.plan(BindRequest(STICK, nobody, "key"))
+
+    assert any_slot.trouble is named.trouble is None
+    assert (any_slot.slot, named.slot) == ("", "key")
+    assert any_slot.waiting_for == "VM demo/nobody, which does not exist"
 
 
 async def test_plan_knows_what_is_bound_already(world: World) -> None:
@@ -549,8 +559,6 @@ async def test_plan_for_what_is_blocked_is_another_try(world: World) -> None:
     assert (plan.trouble, plan.slot) == (None, "flash")
 
 
-async def test_there_is_no_plan_without_a_device_or_a_vm(world: World) -> None:
+async def test_there_is_no_plan_without_a_device(world: World) -> None:
     with pytest.raises(DeviceNotFound):
         await world.service.plan(BindRequest(DeviceSelector.parse("ffff:ffff"), FEDORA))
-    with pytest.raises(VmiNotFound):
-        await world.service.plan(BindRequest(STICK, VmiRef("demo", "nobody")))
