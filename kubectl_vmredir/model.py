@@ -208,6 +208,7 @@ class DeviceUse:
         holders: Programs that use it, other than ours.
         redirected_by: Process id of ours that has claimed it; None if there is none.
         findings: What to know before it is taken, worst first.
+        known: Whether it could be seen. If not a finding says why, and the rest says nothing.
     """
 
     drivers: tuple[str, ...] = ()
@@ -215,6 +216,7 @@ class DeviceUse:
     holders: tuple[Holder, ...] = ()
     redirected_by: int | None = None
     findings: tuple[Finding, ...] = ()
+    known: bool = True
 
 
 class Outcome(enum.StrEnum):

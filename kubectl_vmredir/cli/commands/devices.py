@@ -37,6 +37,8 @@ class DeviceRow:
     @property
     def access(self) -> str:
         """Whether this user may open it."""
+        if not self.use.known:
+            return "unknown"
         return "yes" if self.use.openable else "no"
 
     @property
