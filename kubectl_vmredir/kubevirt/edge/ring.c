@@ -1,0 +1,26 @@
+/* Bytes between two offsets of a stream. */
+#include <string.h>
+
+#include "edge.h"
+
+/* Points at `size` bytes from an offset on, which may lie at both ends of the memory; returns the number of pieces. */
+int ring_pieces(struct ring *ring, uint64_t from, uint32_t size, struct iovec pieces[2]) {
+  uint32_t at = from % sizeof ring->bytes;
+  uint32_t first = sizeof ring->bytes - at;
+
+  if (first > size)
+    first = size;
+  pieces[0] = (struct iovec){ring->bytes + at, first};
+  pieces[1] = (struct iovec){ring->bytes, size - first};
+  return size > first ? 2 : 1;
+}
+
+/* Appends bytes; the caller has looked that there is room. */
+void ring_put(struct ring *ring, const uint8_t *bytes, uint32_t size) {
+  struct iovec pieces[2];
+
+  ring_pieces(ring, ring->tail, size, pieces);
+  memcpy(pieces[0].iov_base, bytes, pieces[0].iov_len);
+  memcpy(pieces[1].iov_base, bytes + pieces[0].iov_len, pieces[1].iov_len);
+  ring->tail += size;
+}

@@ -1,0 +1,223 @@
+/* The conversation with QEMU: writes one batch, waits until QEMU has read all of it, writes the next.
+ *
+ * How it is known what QEMU has read. A batch is given to the kernel only when the one before is gone, so SIOCOUTQ,
+ * which counts the memory of what lies unread, says "all" (0) or "not all". A peer that goes away is marked as hung up
+ * first and its queue is thrown away then, so a 0 counts only if there is still no hang-up AFTER it was read. At the
+ * end recv() tells whether something lay unread: end of file if not, ECONNRESET if so. QEMU reads up to CHUNK bytes
+ * at once, so of a batch that is not larger all is read or nothing: then the boundary is exact. Lockstep is nothing but
+ * a limit of CHUNK for batches. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/sockios.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "edge.h"
+
+enum { NET_MIN_MS = 2, NET_MAX_MS = 64 };
+
+_Static_assert(sizeof session.to_qemu.bytes == WINDOW && sizeof session.from_qemu.bytes == RETAINED, "rings");
+
+struct session session;
+
+static void hang_up(void) {
+  if (session.fd >= 0)
+    close(session.fd);
+  if (session.wake >= 0)
+    close(session.wake);
+  session.fd = session.wake = -1;
+}
+
+void session_forget(void) {
+  hang_up();
+  session.phase = PHASE_NONE;
+  session.to_qemu.head = session.to_qemu.tail = session.consumed = 0;
+  session.from_qemu.head = session.from_qemu.tail = 0;
+  session.closing = session.half_closed = session.reset_seen = session.accepted = session.lockstep = 0;
+  memset(session.token, 0, sizeof session.token);
+}
+
+/* ---- opening */
+
+static void refuse(enum refusal refusal, int error) {
+  session_forget();
+  session.refusal = refusal;
+  session.error = error;
+}
+
+/* Returns 0, or errno. */
+static int dial(const char *path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  struct epoll_event event = {.events = EPOLLOUT | EPOLLET};
+
+  memcpy(address.sun_path, path, strlen(path) + 1);
+  session.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  session.wake = epoll_create1(EPOLL_CLOEXEC);
+  if (session.fd < 0 || session.wake < 0 || epoll_ctl(session.wake, EPOLL_CTL_ADD, session.fd, &event) < 0)
+    return errno;
+  return connect(session.fd, (struct sockaddr *)&address, sizeof address) == 0 ? 0 : errno;
+}
+
+/* Takes the next step of opening; to be called every few milliseconds. */
+void session_try_open(const char *path, int64_t now_ms) {
+  int late = now_ms >= session.wait_until_ms;
+  struct occupancy found = occupancy(path);
+
+  if (session.fd < 0) {
+    int error;
+
+    if (found.accepted + found.waiting > 0) {
+      if (late)
+        refuse(SLOT_TAKEN, 0);
+      return;
+    }
+    if ((error = dial(path)) != 0) {
+      int transient = error == ENOENT || error == ECONNREFUSED || error == EAGAIN || error == EINTR;
+
+      hang_up();
+      if (late || !transient)
+        refuse(error == EAGAIN ? SLOT_QUEUE_FULL : SLOT_ERROR, error);
+      return;
+    }
+    found = occupancy(path);
+  }
+  if (found.waiting == 0) {
+    session.accepted = found.accepted > 0;
+    session.phase = PHASE_OPEN;
+    session.net_ms = NET_MIN_MS;
+  } else if (late) {
+    refuse(SLOT_SILENT, 0);
+  }
+}
+
+/* ---- writing */
+
+uint32_t session_outstanding(void) {
+  return (uint32_t)(session.to_qemu.head - session.consumed);
+}
+
+static int hung_up(void) {
+  struct pollfd look = {session.fd, 0, 0};
+
+  return poll(&look, 1, 0) > 0 && (look.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
+}
+
+static void sample(void) {
+  int unread = 0;
+
+  if (session_outstanding() == 0 || ioctl(session.fd, SIOCOUTQ, &unread) < 0)
+    return;
+  if (unread <= 1 && !hung_up()) { /* sock_wfree() leaves 1 for a moment after it has freed the last one */
+    session.consumed = session.to_qemu.head;
+    session.net_ms = NET_MIN_MS;
+  } else if (session.net_ms < NET_MAX_MS) {
+    session.net_ms *= 2;
+  }
+}
+
+/* Sees what QEMU has read, and writes the next batch if there is room for it. */
+void session_write(void) {
+  uint32_t limit = session.lockstep ? CHUNK : BATCH;
+
+  if (session.phase != PHASE_OPEN || session.closing)
+    return;
+  for (;;) {
+    uint64_t size = session.to_qemu.tail - session.to_qemu.head;
+    struct iovec pieces[2];
+    struct msghdr message = {.msg_iov = pieces};
+    ssize_t sent;
+
+    sample();
+    if (size == 0 || session_outstanding() > 0)
+      return;
+    if (size > limit)
+      size = limit;
+    message.msg_iovlen = (size_t)ring_pieces(&session.to_qemu, session.to_qemu.head, (uint32_t)size, pieces);
+    sent = sendmsg(session.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent <= 0) {
+      /* That it is gone, and how, is for recv() to say, but it says ECONNRESET once only, to whoever asks first. */
+      if (sent < 0 && errno == ECONNRESET)
+        session.reset_seen = 1;
+      return;
+    }
+    session.to_qemu.head += (uint64_t)sent;
+  }
+}
+
+/* Takes note of the wake-up; session_write() looks what it was for. */
+void session_woken(void) {
+  struct epoll_event event;
+
+  epoll_wait(session.wake, &event, 1, 0);
+  session.net_ms = NET_MIN_MS;
+}
+
+/* ---- reading, and the end */
+
+static void finish(enum reason reason, int error) {
+  if (reason == END_EOF)
+    session.consumed = session.to_qemu.head;
+  session.reason = reason;
+  session.error = error;
+  session.exact = reason != END_ERROR && session_outstanding() <= CHUNK;
+  session.phase = PHASE_CLOSED;
+  hang_up();
+}
+
+/* recv() has returned 0. The peer may have shut down its own direction only, and then it can still read. */
+static void end_of_file(void) {
+  uint8_t byte;
+
+  if (session.reset_seen) {
+    finish(END_RESET, 0);
+  } else if (!hung_up()) {
+    session.half_closed = 1;
+  } else if (recv(session.fd, &byte, 1, MSG_DONTWAIT) < 0 && errno == ECONNRESET) {
+    finish(END_RESET, 0);
+  } else {
+    finish(END_EOF, 0);
+  }
+}
+
+/* Reads what QEMU has written, as far as there is room; the last one is its end. */
+void session_read(void) {
+  while (session.phase == PHASE_OPEN) {
+    uint32_t room = (uint32_t)(RETAINED - (session.from_qemu.tail - session.from_qemu.head));
+    struct iovec pieces[2];
+    struct msghdr message = {.msg_iov = pieces};
+    ssize_t got;
+
+    if (room == 0)
+      return;
+    message.msg_iovlen = (size_t)ring_pieces(&session.from_qemu, session.from_qemu.tail, room, pieces);
+    got = recvmsg(session.fd, &message, MSG_DONTWAIT);
+    if (got > 0) {
+      session.from_qemu.tail += (uint64_t)got;
+    } else if (got == 0) {
+      end_of_file();
+      if (session.half_closed)
+        break;
+    } else if (errno == EAGAIN) {
+      break;
+    } else if (errno != EINTR) {
+      finish(errno == ECONNRESET ? END_RESET : END_ERROR, errno == ECONNRESET ? 0 : errno);
+    }
+  }
+  if (session.phase == PHASE_OPEN && session.closing) { /* all that QEMU has written is read */
+    sample();
+    if (!hung_up())
+      finish(END_CLOSED_BY_US, 0);
+  }
+}
+
+/* Returns what to wait for on QEMU's socket; -1 for nothing at all, not even its end. */
+short session_poll_events(void) {
+  if (session.phase != PHASE_OPEN || session.from_qemu.tail - session.from_qemu.head == RETAINED)
+    return -1;
+  return session.half_closed ? 0 : POLLIN;
+}
