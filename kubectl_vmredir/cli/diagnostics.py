@@ -23,6 +23,15 @@ def say(text: str, *, end: bool = True) -> None:
         abandon(sys.stderr)
 
 
+def tell_progress(text: str) -> None:
+    """Write what is going on, which may hold untrusted text, to stderr if somebody reads it there.
+
+    In a file, or on a pipe, it would be noise between errors.
+    """
+    if sys.stderr.isatty():
+        say(text)
+
+
 def tell_trouble(trouble: Trouble) -> None:
     """Write an error, and what can be done about it, to stderr."""
     tell_error(trouble.message, trouble.hint)

@@ -17,7 +17,7 @@ from kubectl_vmredir.service.interface import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from kubectl_vmredir.model import RedirectionId
     from kubectl_vmredir.service.interface import Change, RedirectionStatus, StoryEvent
@@ -32,14 +32,35 @@ class Follower:
 
     Args:
         wanted: The redirection.
+        tell: Hears a line of the story.
+        until_connected: Whether that the device has come to stay in the VM is the end of it.
     """
 
-    def __init__(self, wanted: RedirectionId) -> None:
+    def __init__(
+        self,
+        wanted: RedirectionId,
+        *,
+        tell: Callable[[str], None] = say,
+        until_connected: bool = False,
+    ) -> None:
         self.trial_begun = asyncio.Event()
         self.trial_over = asyncio.Event()
         self._wanted = wanted
+        self._tell_line = tell
+        self._until_connected = until_connected
+        self._latest: RedirectionStatus | None = None
         self._told: StoryEvent | None = None
         self._was_connected = False
+
+    @property
+    def latest(self) -> RedirectionStatus | None:
+        """How it stands, as far as it was heard; None if nothing was."""
+        return self._latest
+
+    @property
+    def blocked(self) -> bool:
+        """Whether a person must act."""
+        return self._latest is not None and self._latest.state is RedirectionState.BLOCKED
 
     async def follow(self, changes: AsyncIterator[Change]) -> int:
         """Tell what happens; return when the redirection, or the service, ends or cannot begin.
@@ -65,7 +86,7 @@ class Follower:
                 # The first that is heard; later on, too much has happened to hear of it all.
                 for view in views:
                     if view.status.id == self._wanted:
-                        for event in self._untold(view.story):
+                        for event in untold(view.story, self._told):
                             self._tell(event)
                         return self._look(view.status)
                 return None if self._told is None else ExitCode.FAILURE
@@ -73,14 +94,12 @@ class Follower:
                 pass
         return None
 
-    def _untold(self, story: Sequence[StoryEvent]) -> Sequence[StoryEvent]:
-        return story[story.index(self._told) + 1 :] if self._told in story else story
-
     def _tell(self, event: StoryEvent) -> None:
         self._told = event
-        say(_sentence(event))
+        self._tell_line(_sentence(event))
 
     def _look(self, status: RedirectionStatus) -> int | None:
+        self._latest = status
         if status.trial_ends is not None:
             self.trial_begun.set()
         elif self.trial_begun.is_set():
@@ -90,7 +109,13 @@ class Follower:
             tell_trouble(status.trouble)
             if not self._was_connected:
                 return status.trouble.exit_code
-        return None
+        stays = status.state is RedirectionState.CONNECTED and status.trial_ends is None
+        return ExitCode.OK if stays and self._until_connected else None
+
+
+def untold(story: Sequence[StoryEvent], told: StoryEvent | None) -> Sequence[StoryEvent]:
+    """Return what of a story comes after the event that was told last; all if that is not in it."""
+    return story[story.index(told) + 1 :] if told in story else story
 
 
 def _sentence(event: StoryEvent) -> str:

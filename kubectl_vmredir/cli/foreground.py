@@ -8,26 +8,22 @@ When a minute is over a ctrl-c asks as well; the other signals end the command.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from kubectl_vmredir.cli.asking import answer_to, somebody_is_there
 from kubectl_vmredir.cli.diagnostics import say
 from kubectl_vmredir.cli.following import Follower
 from kubectl_vmredir.cli.run import SIGNALS
-from kubectl_vmredir.errors import ExitCode, RedirectionNotFound
-from kubectl_vmredir.service.interface import SHUTDOWN_WAIT_S, TRIAL_S
+from kubectl_vmredir.cli.trial import try_out
+from kubectl_vmredir.errors import ExitCode
+from kubectl_vmredir.service.interface import SHUTDOWN_WAIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kubectl_vmredir.model import RedirectionId
     from kubectl_vmredir.service.interface import BindRequest, ExitRisk
     from kubectl_vmredir.service.service import Service
-
-TRIAL_REMINDER_S: Final = 10.0
-"""How often it is said how long the only keyboard or pointer is still away."""
 
 
 async def keep_bound(service: Service, request: BindRequest) -> int:
@@ -52,7 +48,7 @@ async def keep_bound(service: Service, request: BindRequest) -> int:
             redirection = await service.bind(request)
             follower = Follower(redirection)
             following = group.create_task(follower.follow(changes), name="follow")
-            asking = group.create_task(_try_out(service, redirection, follower), name="try-out")
+            asking = group.create_task(try_out(service, redirection, follower), name="try-out")
             signalled = group.create_task(signals.get(), name="signal")
             await asyncio.wait([following, signalled], return_when=asyncio.FIRST_COMPLETED)
             asking.cancel()  # there may be another question to ask
@@ -67,49 +63,6 @@ async def keep_bound(service: Service, request: BindRequest) -> int:
     finally:
         for number in heeded:
             loop.remove_signal_handler(number)
-
-
-async def _try_out(service: Service, redirection: RedirectionId, follower: Follower) -> None:
-    """Ask whether the only keyboard or pointer may stay in the VM, if it is there on trial.
-
-    If nobody answers, the service takes it back by itself.
-    """
-    await follower.trial_begun.wait()
-    if not somebody_is_there():
-        say(f"there is no terminal to confirm on: the device comes back in {TRIAL_S:.0f} s")
-        return
-    async with asyncio.TaskGroup() as group:
-        asking = group.create_task(_stays(), name="ask")
-        over = group.create_task(follower.trial_over.wait(), name="trial-over")
-        await asyncio.wait([asking, over], return_when=asyncio.FIRST_COMPLETED)
-        asking.cancel()
-        over.cancel()
-    if asking.cancelled() or (stays := asking.result()) is None:
-        return
-    with contextlib.suppress(RedirectionNotFound):  # the answer came too late
-        if stays:
-            await service.confirm(redirection)
-        else:
-            await service.unbind(redirection)
-
-
-async def _stays() -> bool | None:
-    """Return whether the user wants the device to stay in the VM; None if they do not say."""
-    left_s = TRIAL_S
-    while left_s > 0:
-        try:
-            async with asyncio.timeout(TRIAL_REMINDER_S):
-                answer = await answer_to(
-                    f"The device comes back in {left_s:.0f} s unless you confirm. "
-                    "Leave it in the VM? [Y/n]",
-                    first=left_s == TRIAL_S,
-                    own_line=True,
-                )
-        except TimeoutError:
-            left_s -= TRIAL_REMINDER_S
-        else:
-            return None if answer is None else answer in ("", "y", "yes")
-    return None
 
 
 async def _end(service: Service, signals: asyncio.Queue[signal.Signals], *, asks: bool) -> None:

@@ -11,7 +11,7 @@ import click
 from kubectl_vmredir.cli.diagnostics import tell_error
 from kubectl_vmredir.cli.options import ClusterGroup
 from kubectl_vmredir.cli.output import abandon
-from kubectl_vmredir.errors import ExitCode, VmRedirError
+from kubectl_vmredir.errors import ExitCode, UsageError, VmRedirError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +25,15 @@ _COMMANDS: Final = {
     "demo": "demo",
     "devices": "devices",
     "doctor": "doctor",
+    "events": "events",
     "lab": "lab",
     "migrate": "migrate",
+    "pause": "pause",
+    "reconnect": "reconnect",
+    "resume": "resume",
     "slots": "slots",
+    "status": "status",
+    "unbind": "unbind",
     "version": "version",
 }
 """Module in ``commands`` by name of the command."""
@@ -65,25 +71,36 @@ class LazyGroup(ClusterGroup):
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+@click.option("--read-only", is_flag=True, help="Without a command: only look, change nothing.")
+@click.option(
+    "--foreground",
+    is_flag=True,
+    help="Without a command: no agent; devices come back when the program ends.",
+)
 @click.pass_context
-def cli(context: click.Context) -> Any:  # noqa: ANN401 - what the command returns
+def cli(context: click.Context, read_only: bool, foreground: bool) -> Any:  # noqa: ANN401 - what the command returns
     """Plug local USB devices into KubeVirt VMs, and keep them plugged while the VM migrates.
 
     \b
     Open the program:      kubectl vmredir
     List what there is:    kubectl vmredir devices
                            kubectl vmredir slots -A
-    Plug a device in:      kubectl vmredir bind 0951:1666 my-vm/flash --foreground
+    Plug a device in:      kubectl vmredir bind 0951:1666 my-vm/flash
+    See how it goes:       kubectl vmredir status
+    Take it back:          kubectl vmredir unbind my-vm/flash
     See it at work:        kubectl vmredir demo --headless
     """  # noqa: D301 - \b is click's
-    if context.invoked_subcommand is not None:
+    flags = [*["--read-only"] * read_only, *["--foreground"] * foreground]
+    if (name := context.invoked_subcommand) is not None:
+        if flags:
+            raise UsageError(f"{flags[0]} goes behind {name}, if {name} has it")
         return None
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         click.echo(context.get_help(), err=True)
         return ExitCode.USAGE
     command = cli.get_command(context, _SCREEN)
     assert command is not None, "it is one of ours"
-    with command.make_context(_SCREEN, [], parent=context) as inner:
+    with command.make_context(_SCREEN, flags, parent=context) as inner:
         return command.invoke(inner)
 
 

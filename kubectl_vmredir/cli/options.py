@@ -7,7 +7,7 @@ the command: ``kubectl vmredir -n demo slots`` and ``kubectl vmredir slots -n de
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import click
@@ -17,6 +17,8 @@ from kubectl_vmredir.bootstrap import Options
 from kubectl_vmredir.cli.log import start_logging
 from kubectl_vmredir.errors import UsageError
 from kubectl_vmredir.model import DeviceSelector, VmiRef
+
+_VERBOSITY: Final = f"{__name__}.level"
 
 OUTPUT_FORMATS: Final = ("json", "yaml", "wide", "name")
 
@@ -89,16 +91,45 @@ class ClusterCommand(click.Command):
         super().__init__(*args, **kwargs)
         self.params = [*self.params, *_CLUSTER_FLAGS]
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments, where a flag without a value may have one of kubectl's."""
+        return super().parse_args(ctx, _plain_switches(args, self.params))
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         """Collect the flags, those after the command first, and run the command."""
         shared = {
             name: value if given else ctx.meta.get(f"{__name__}.{name}", value)
             for name, value, given in _taken_flags(ctx)
         }
-        start_logging(shared.pop("verbosity"))
+        ctx.meta[_VERBOSITY] = shared.pop("verbosity")
+        start_logging(ctx.meta[_VERBOSITY])
         shared["request_timeout_s"] = parse_duration(shared.pop("request_timeout"))
         ctx.obj = Options(**shared)
         return super().invoke(ctx)
+
+
+def verbosity() -> int:
+    """Return how much log was asked for with the command that runs."""
+    level: int = click.get_current_context().meta[_VERBOSITY]
+    return level
+
+
+def _plain_switches(args: list[str], params: Sequence[click.Parameter]) -> list[str]:
+    """Return arguments with ``--wait=false`` as ``--no-wait``: click's switches take no value."""
+    spelled: dict[str, list[str]] = {}
+    for param in params:
+        if isinstance(param, click.Option) and param.is_flag:
+            for name in param.opts:
+                spelled |= {f"{name}={true}": [name] for true in _TRUE}
+                spelled |= {f"{name}={false}": param.secondary_opts for false in _FALSE}
+    ours = args.index("--") if "--" in args else len(args)
+    plain = [word for arg in args[:ours] for word in spelled.get(arg, [arg])]
+    return plain + args[ours:]
+
+
+# As strconv.ParseBool of Go reads them.
+_TRUE: Final = ("1", "t", "T", "TRUE", "true", "True")
+_FALSE: Final = ("0", "f", "F", "FALSE", "false", "False")
 
 
 def _taken_flags(ctx: click.Context) -> list[tuple[str, Any, bool]]:
@@ -112,6 +143,18 @@ def _taken_flags(ctx: click.Context) -> list[tuple[str, Any, bool]]:
         for flag in _CLUSTER_FLAGS
         if (name := flag.name)
     ]
+
+
+def timeout_flag(command: _Command) -> _Command:
+    """Add ``--timeout``."""
+    return click.option(
+        "--timeout",
+        "timeout_s",
+        callback=lambda _context, _option, text: parse_duration(text),
+        metavar="TIME",
+        default="0",
+        help="How long to wait, such as 30s or 2m; 0 means as long as it takes.",
+    )(command)
 
 
 def output_flags(command: _Command) -> _Command:

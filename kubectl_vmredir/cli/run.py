@@ -3,34 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from kubectl_vmredir.bootstrap import open_devices, open_service
 from kubectl_vmredir.cli.log import quiet_libraries
-from kubectl_vmredir.errors import DeviceNotFound, VmRedirError
-from kubectl_vmredir.service.looking import look
+from kubectl_vmredir.cli.reaching import service_anywhere
+from kubectl_vmredir.errors import VmRedirError
+from kubectl_vmredir.service.looking import Onlooker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from kubectl_vmredir.bootstrap import Connection, Options
+    from kubectl_vmredir.cli.reaching import Reached
     from kubectl_vmredir.model import DeviceUse, LocalDevice
     from kubectl_vmredir.service.ports import DeviceSource
 
+Opened = TypeVar("Opened")
 Result = TypeVar("Result")
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Those that ask a command to end."""
 
 
-def with_service(options: Options, work: Callable[[Connection], Awaitable[Result]]) -> Result:
-    """Open a service, let ``work`` use it, and close it again; ctrl-c cancels the work."""
+def with_service(options: Options, work: Callable[[Reached], Awaitable[Result]]) -> Result:
+    """Let ``work`` use the agent's service if an agent runs, or else one in this process.
+
+    Ctrl-c cancels the work.
+    """
+    return run_with(service_anywhere(options), work)
+
+
+def with_own_service(options: Options, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+    """Open a service in this process, let ``work`` use it, and close it again."""
+    return run_with(open_service(options), work)
+
+
+def run_with(
+    opened: AbstractAsyncContextManager[Opened], work: Callable[[Opened], Awaitable[Result]]
+) -> Result:
+    """Enter a context, let ``work`` use what it gives, and leave it; ctrl-c cancels the work."""
 
     async def main() -> Result:
-        async with open_service(options) as connection:
-            return await work(connection)
+        async with opened as given:
+            return await work(given)
 
     return unwrapped(lambda: asyncio.run(main()))
 
@@ -50,16 +68,12 @@ def local_devices(options: Options) -> Sequence[tuple[LocalDevice, DeviceUse]]:
 
 
 async def uses(source: DeviceSource) -> Sequence[tuple[LocalDevice, DeviceUse]]:
-    """Return the devices of a source, and how they are used.
+    """Return the devices of a source, and how they are used, as far as this machine tells in time.
 
     Raises:
-        UsbError: If this machine does not tell, or not in time.
+        UsbError: If it does not tell which there are.
     """
-    found = []
-    for device in await source.devices():
-        with contextlib.suppress(DeviceNotFound):  # unplugged since
-            found.append((device, await look(source, device)))
-    return found
+    return [(seen.device, seen.use) for seen in await Onlooker(source).look_around()]
 
 
 def until_signal(

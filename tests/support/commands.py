@@ -64,6 +64,7 @@ class Cli:
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
             "PYTHONPATH": str(_ROOT),
+            "XDG_RUNTIME_DIR": str(self.home),  # where no agent of the user's is
             **self.environment,
         }
 

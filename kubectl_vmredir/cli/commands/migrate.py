@@ -10,7 +10,8 @@ from kubectl_vmredir.cli.options import ClusterCommand, parse_vmi
 from kubectl_vmredir.cli.run import with_service
 
 if TYPE_CHECKING:
-    from kubectl_vmredir.bootstrap import Connection, Options
+    from kubectl_vmredir.bootstrap import Options
+    from kubectl_vmredir.cli.reaching import Reached
 
 
 @click.command(cls=ClusterCommand)
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 def command(options: Options, vmi: str, output: str | None) -> None:
     """Ask for a live migration of a VM, as virtctl migrate does."""
 
-    async def ask(connection: Connection) -> None:
-        ref = parse_vmi(vmi, connection.namespace)
-        name = await connection.service.migrate(ref)
+    async def ask(reached: Reached) -> None:
+        ref = parse_vmi(vmi, reached.namespace)
+        name = await reached.service.migrate(ref)
         kind = "virtualmachineinstancemigration.kubevirt.io"
         click.echo(f"{kind}/{name}" if output else f"{kind}/{name} created")
 

@@ -16,8 +16,9 @@ from kubectl_vmredir.service.interface import VmiChanged, VmiRemoved, VmisSeen, 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-    from kubectl_vmredir.bootstrap import Connection, Options
-    from kubectl_vmredir.model import VmiRef, VmiView
+    from kubectl_vmredir.bootstrap import Options
+    from kubectl_vmredir.cli.reaching import Reached
+    from kubectl_vmredir.model import RedirectionId, VmiRef
     from kubectl_vmredir.service.interface import VmiNews, VmiSlots
 
 DELETED: Final = "Deleted"
@@ -26,7 +27,19 @@ DELETED: Final = "Deleted"
 
 @dataclass(frozen=True, slots=True)
 class SlotRow:
-    """One slot of one VM, with what matters of the VM."""
+    """One slot of one VM, with what matters of the VM.
+
+    Attributes:
+        vmi: The VM.
+        slot: Name of the slot.
+        phase: Of the VM, as KubeVirt spells it.
+        node: Where the VM runs; empty while unknown.
+        migratable: Whether the VM can migrate; None while that is unknown.
+        migrating_to: Where the VM is just going; empty if it stays where it is.
+        redirection: The redirection of ours that the slot is for; None if there is none that we
+            know of.
+        device: Selector of that redirection's device; empty if there is none.
+    """
 
     vmi: VmiRef
     slot: str
@@ -34,21 +47,41 @@ class SlotRow:
     node: str
     migratable: bool | None
     migrating_to: str
+    redirection: RedirectionId | None = None
+    device: str = ""
 
     @classmethod
-    def rows(cls, vmi: VmiView) -> list[SlotRow]:
+    def rows(cls, entry: VmiSlots) -> list[SlotRow]:
         """Return the rows of a VM; none if it has no slots."""
-        migration = vmi.migration
+        vmi, migration = entry.vmi, entry.vmi.migration
         under_way = migration is not None and not (migration.completed or migration.failed)
         target = migration.target_node if migration is not None and under_way else ""
         return [
-            cls(vmi.ref, slot, vmi.phase, vmi.node, vmi.migratable, target) for slot in vmi.slots
+            cls(
+                vmi=vmi.ref,
+                slot=slot.name,
+                phase=vmi.phase,
+                node=vmi.node,
+                migratable=vmi.migratable,
+                migrating_to=target,
+                redirection=slot.redirection,
+                device=slot.device,
+            )
+            for slot in entry.slots
         ]
 
     @property
     def deleted(self) -> SlotRow:
         """The row of a slot that is no longer there."""
-        return replace(self, phase=DELETED, node="", migratable=None, migrating_to="")
+        return replace(
+            self,
+            phase=DELETED,
+            node="",
+            migratable=None,
+            migrating_to="",
+            redirection=None,
+            device="",
+        )
 
 
 _YES_NO: Final = {True: "yes", False: "no", None: "unknown"}
@@ -59,6 +92,7 @@ SLOTS: Final[Listing[SlotRow]] = Listing(
         Column("NAMESPACE", lambda row: row.vmi.namespace),
         Column("VM", lambda row: row.vmi.name),
         Column("SLOT", lambda row: row.slot),
+        Column("DEVICE", lambda row: row.device),
         Column("PHASE", lambda row: row.phase),
         Column("NODE", lambda row: row.node),
         Column("MIGRATABLE", lambda row: _YES_NO[row.migratable]),
@@ -89,20 +123,20 @@ def command(
     if vmi and (all_namespaces or selector):
         raise UsageError("a VM is named, so neither -A nor -l can be used")
 
-    def scope(connection: Connection) -> str | None:
-        return None if all_namespaces else connection.namespace
+    def scope(reached: Reached) -> str | None:
+        return None if all_namespaces else reached.namespace
 
-    async def show(connection: Connection) -> None:
+    async def show(reached: Reached) -> None:
         if vmi:
-            found: Sequence[VmiSlots] = [await _one(connection, vmi)]
+            found: Sequence[VmiSlots] = [await _one(reached, vmi)]
         else:
-            found = await connection.service.vmis(scope(connection), selector)
-        rows = [row for entry in found for row in SlotRow.rows(entry.vmi)]
+            found = await reached.service.vmis(scope(reached), selector)
+        rows = [row for entry in found for row in SlotRow.rows(entry)]
         SLOTS.print(rows, output, headers=not no_headers)
 
-    async def keep_showing(connection: Connection) -> None:
-        only = (await _one(connection, vmi)).vmi.ref if vmi else None
-        async with connection.service.watch_vmis(scope(connection), selector) as news:
+    async def keep_showing(reached: Reached) -> None:
+        only = (await _one(reached, vmi)).vmi.ref if vmi else None
+        async with reached.service.watch_vmis(scope(reached), selector) as news:
             await _follow(news, only, SLOTS.follow(output, headers=not no_headers))
 
     with_service(options, keep_showing if watch else show)
@@ -137,16 +171,16 @@ async def _follow(
             (row.vmi, row.slot): row
             for ref, entry in vmis.items()
             if only in (None, ref)
-            for row in SlotRow.rows(entry.vmi)
+            for row in SlotRow.rows(entry)
         }
         gone = [row.deleted for key, row in shown.items() if key not in rows]
         show([*(row for key, row in rows.items() if shown.get(key) != row), *gone])
         shown = rows
 
 
-async def _one(connection: Connection, vmi: str) -> VmiSlots:
-    ref = parse_vmi(vmi, connection.namespace)
-    entries = await connection.service.vmis(ref.namespace)
+async def _one(reached: Reached, vmi: str) -> VmiSlots:
+    ref = parse_vmi(vmi, reached.namespace)
+    entries = await reached.service.vmis(ref.namespace)
     found = [entry for entry in entries if entry.vmi.ref == ref]
     if not found:
         raise VmiNotFound(ref)

@@ -64,9 +64,9 @@ async def test_slots_in_each_form(cli: Cli) -> None:
         "slots -o name",
     )  # fmt: skip
 
-    assert plain.rows[0] == ["NAMESPACE", "VM", "SLOT", "PHASE", "NODE", "MIGRATABLE"]
+    assert plain.rows[0] == ["NAMESPACE", "VM", "SLOT", "DEVICE", "PHASE", "NODE", "MIGRATABLE"]
     assert plain.rows[1:] == [
-        ["demo", "desk", slot, "Running", "node1", "yes"]
+        ["demo", "desk", slot, "<none>", "Running", "node1", "yes"]
         for slot in ("flash", "token", "usb2", "usb3")
     ]
     assert wide.rows[0][-1] == "MIGRATING-TO"
@@ -82,6 +82,8 @@ async def test_slots_in_each_form(cli: Cli) -> None:
         "node": "node1",
         "migratable": True,
         "migrating_to": "",
+        "redirection": None,
+        "device": "",
     }
     assert yaml.safe_load(as_yaml.out) == listed
 
@@ -154,18 +156,18 @@ async def test_watching_slots_shows_a_vm_move(cli: Cli, lab: Lab) -> None:
         assert await move.finished()
         moved = [(await table.prints()).split() for _ in range(4)]
         await lab.delete_vm(ref)
-        while (row := (await table.prints()).split())[3] != "Deleted":
-            assert row[4] != source
+        while (row := (await table.prints()).split())[4] != "Deleted":
+            assert row[5] != source
         for command in (table, lines):
             command.signal(signal.SIGINT)
         ends = [await command.end() for command in (table, lines)]
 
     assert before[0][-1] == "MIGRATING-TO"
-    assert before[1] == ["demo", "moving", "flash", "Running", source, "yes", "<none>"]
+    assert before[1] == ["demo", "moving", "flash", "<none>", "Running", source, "yes", "<none>"]
     target = moving[0][-1]
     assert target not in ("<none>", source)
     assert [row[2] for row in moving] == ["flash", "usb1", "usb2", "usb3"]
-    assert moved[0][4] == target
+    assert moved[0][5] == target
     assert [end.status for end in ends] == [ExitCode.INTERRUPTED] * 2
     seen = [json.loads(line) for line in ends[1].out.splitlines()]
     assert {(row["node"], row["phase"]) for row in seen} >= {
