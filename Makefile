@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-CODE   := kubectl_vmredir tests benchmarks
+CODE   := kubectl_vmredir tests benchmarks release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint unit fuzz bench bench-idle guest packages upgrade clean
+.PHONY: help demo test check format lint unit fuzz bench bench-idle dist guest packages upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench-rescue: $(VENV)/ready ## How soon a device is back after a crash, in the w
 bench-idle: $(VENV)/ready ## CPU time of four idle redirections in the workstation VM (three minutes)
 	$(BIN)/python -m benchmarks.idle
 
+dist: $(VENV)/ready ## What users install, in dist/: archive and manifest for krew, wheel, source (needs libusbredirhost1)
+	$(BIN)/python -m release
+
 guest: $(VENV)/ready ## Fetch kernel and busybox from Debian's packages and build the lab's guest
 	$(BIN)/python -m kubectl_vmredir.lab.guests.image
 
@@ -51,7 +54,7 @@ packages: $(VENV)/ready ## Install the system packages that the demo and the tes
 
 upgrade: ## Renew constraints.txt to the newest versions
 	$(PYTHON) -m venv build/upgrade
-	build/upgrade/bin/pip install --quiet --upgrade --editable '.[dev]'
+	build/upgrade/bin/pip install --quiet --upgrade --editable '.[dev,dist]'
 	{ sed -n '/^#/p' constraints.txt; build/upgrade/bin/pip freeze --exclude-editable --exclude pip --exclude setuptools; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 
@@ -66,5 +69,5 @@ $(VENV)/ready: pyproject.toml constraints.txt
 		else sudo -n sh -c 'apt-get update -q && apt-get install -qy python3-venv'; fi; } >&2 || { \
 		echo "error: python3-venv is missing; install it with: sudo apt-get install python3-venv" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,dist]'
 	@touch $@

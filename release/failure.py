@@ -1,0 +1,5 @@
+"""Why nothing was built."""
+
+
+class BuildFailed(Exception):
+    """A sentence for whoever builds."""
