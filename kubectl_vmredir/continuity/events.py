@@ -33,7 +33,43 @@ class GuestBytes:
 
 @dataclass(frozen=True, slots=True)
 class LinkOpened:
-    """A fresh link is open; its QEMU has said nothing yet."""
+    """A fresh link is open; its QEMU has said nothing yet.
+
+    Attributes:
+        counts: Whether the link says what its QEMU has read, by :class:`Consumed`.
+    """
+
+    counts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """QEMU has read so many of the bytes that were sent on the link; never less than before."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSpliced:
+    """A QEMU that has migrated goes on at the far end of another link, in the middle of all.
+
+    It comes instead of :class:`LinkEnded`, and only while ``ContinuityMachine.can_splice``. All
+    that the old link has received was handled before; what the new one receives goes on from there.
+
+    Attributes:
+        offset: So many bytes of those that were sent on the old link QEMU has read, exactly.
+    """
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class PokeWanted:
+    """Send something that QEMU reads and ignores, so that :class:`Consumed` has to come.
+
+    It goes out between two packets, and only while the guest may have the device. Nothing is sent
+    while the last one is unread: a paused VM would not read those either.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +193,9 @@ Event = (
     | GuestBytes
     | LinkOpened
     | LinkEnded
+    | LinkSpliced
+    | Consumed
+    | PokeWanted
     | HostEnded
     | GuestWritable
     | HostWritable

@@ -32,6 +32,8 @@ What it does, in the words of the protocol:
   cancelled, streams stopped and freed, alternate settings put back to 0, as after a replug;
   and a *fence* goes up (:mod:`fence`). What comes before it is down belongs to the former
   guest and is dropped. :class:`Settled` says that it is; then the next guest gets the device.
+* A QEMU that has migrated can go on in mid-stream on another link (:class:`LinkSpliced`): it gets
+  exactly what it had not read on the old one (:mod:`outgoing`), and nothing is undone.
 * The usb-host's device_disconnect is acknowledged here and does not go on: the VM may be
   migrating. :class:`DeviceGone` tells the owner. From then on, or when the usb-host has ended,
   all requests of the guest end with ioerror, those in flight at once, until
@@ -55,6 +57,7 @@ from typing import TYPE_CHECKING
 from kubectl_vmredir.continuity.device import Device
 from kubectl_vmredir.continuity.events import (
     CloseLink,
+    Consumed,
     DetachRequested,
     DeviceAttached,
     DeviceDetached,
@@ -67,6 +70,8 @@ from kubectl_vmredir.continuity.events import (
     HostWritable,
     LinkEnded,
     LinkOpened,
+    LinkSpliced,
+    PokeWanted,
     RestartSession,
     SendToGuest,
     SendToHost,
@@ -75,8 +80,11 @@ from kubectl_vmredir.continuity.events import (
 from kubectl_vmredir.continuity.fence import Fence
 from kubectl_vmredir.continuity.flow import Flow
 from kubectl_vmredir.continuity.ledger import STATUS_OF, Ledger
+from kubectl_vmredir.continuity.outgoing import Outgoing
 from kubectl_vmredir.continuity.passage import Passage
+from kubectl_vmredir.continuity.poke import Poke
 from kubectl_vmredir.continuity.refusal import refuse
+from kubectl_vmredir.continuity.resets import Resets
 from kubectl_vmredir.continuity.state import State
 from kubectl_vmredir.errors import LocalProtocolError, RemoteProtocolError
 from kubectl_vmredir.model import Exact
@@ -101,17 +109,10 @@ _BROKEN = State.BROKEN
 _DEAD = (State.CUT, State.BROKEN)
 _DEVICELESS = (State.LOST, State.DETACHED)
 _UNPLUGGED = (State.GREETING, State.SETTLING)
+_SPLICEABLE = (State.LIVE, State.LOST)
 _BULK = PacketType.BULK_PACKET
 _ISO = PacketType.ISO_PACKET
 _INTERRUPT = PacketType.INTERRUPT_PACKET
-
-_STARTS = frozenset(
-    {
-        PacketType.START_ISO_STREAM,
-        PacketType.START_INTERRUPT_RECEIVING,
-        PacketType.START_BULK_RECEIVING,
-    }
-)
 
 _HARMLESS = frozenset(
     {
@@ -128,19 +129,12 @@ _HARMLESS = frozenset(
 
 
 class ContinuityMachine:
-    """Decides what to do with each event; see the module docstring.
-
-    Attributes:
-        resets_forwarded: Resets that guests asked for and the device gets; there are no others.
-            A reset that finds the device unused since the last one is not counted: it goes to
-            the usb-host, and libusbredirhost leaves it out.
-    """
+    """Decides what to do with each event; see the module docstring."""
 
     def __init__(self) -> None:
-        self.resets_forwarded = 0
-        self._uses_at_reset = 0
         self._state = State.HOLDING
         self._ledger = Ledger()
+        self._resets = Resets(self._ledger)
         self._device = Device()
         self._fence = Fence(self._ledger, self._device)
         self._flow = Flow()
@@ -157,7 +151,8 @@ class ContinuityMachine:
         self._guest_caps: Cap | None = None  # of the first guest: the usb-host knows no other
         self._from_guest = Passage()
         self._unfinished: Span | None = None  # the guest's last packet, if its rest is to come
-        self._sent = 0
+        self._out = Outgoing()
+        self._poke = Poke(self._out)
 
         self._attached = False
         self._detaching = False  # our device_disconnect is to be sent, or to be acknowledged
@@ -180,8 +175,18 @@ class ContinuityMachine:
 
     @property
     def sent(self) -> int:
-        """Bytes given out as :class:`SendToGuest` since the last :class:`LinkOpened`."""
-        return self._sent
+        """Bytes given out as :class:`SendToGuest` on this link."""
+        return self._out.sent
+
+    @property
+    def resets_forwarded(self) -> int:
+        """Resets that guests asked for and the device gets; there are no others."""
+        return self._resets.forwarded
+
+    @property
+    def can_splice(self) -> bool:
+        """Whether another QEMU could go on where the one of this link stops."""
+        return self._out.complete and self._state in _SPLICEABLE
 
     @property
     def open_requests(self) -> int:
@@ -207,12 +212,19 @@ class ContinuityMachine:
             case GuestBytes(data=data) if linked:
                 effects = self.guest_bytes(data)
                 return [SendToHost(data)] if effects is None else effects
-            case LinkOpened() if not linked and not self._host_ended:
-                self._open_link()
-            case LinkEnded(boundary=Exact(offset=offset)) if offset > self._sent:
-                raise LocalProtocolError(f"link ended at {offset}, {self._sent} bytes were sent")
+            case LinkOpened(counts=counts) if not linked and not self._host_ended:
+                self._open_link(counts=counts)
+            case LinkEnded(boundary=Exact(offset=offset)) if offset > self.sent:
+                raise LocalProtocolError(f"link ended at {offset}, {self.sent} bytes were sent")
             case LinkEnded() if linked:
                 self._end_link()
+            case LinkSpliced(offset=offset) if self.can_splice:
+                self._splice(offset)
+            case Consumed(offset=offset) if linked:
+                self._out.note_read(offset)
+            case PokeWanted() if linked:
+                self._poke.wanted = True
+                self._send_poke()
             case HostEnded() if not self._host_ended:
                 self._end_host()
             case GuestWritable(writable=writable) if linked:
@@ -229,14 +241,22 @@ class ContinuityMachine:
 
     # -- links and their ends ---------------------------------------------------------------
 
-    def _open_link(self) -> None:
+    def _open_link(self, *, counts: bool) -> None:
         host_caps = None if self._host_hello is None else self._host_hello.caps
         self._guest = GuestGuard(self._host, host_caps)
         self._guest_hello = None
         self._from_guest = Passage()
         self._unfinished = None
-        self._sent = 0
+        self._out.open(keeps=counts)
+        self._poke.forget()
         self._enter(State.GREETING)
+
+    def _splice(self, offset: int) -> None:
+        if unread := self._out.splice(offset):
+            self._effects.append(SendToGuest(unread))
+        self._poke.splice(offset)
+        self._flow.forget_link()
+        self._effects += self._flow.update(self._state)
 
     def _end_link(self) -> None:
         if self._state is _LIVE:
@@ -290,6 +310,13 @@ class ContinuityMachine:
         self._to_guest([self._encode(DeviceDisconnect())])
         if Cap.DEVICE_DISCONNECT_ACK not in self._caps:
             self._detached()
+
+    def _send_poke(self) -> None:
+        """Send a poke if one is due, as soon as no packet is half sent."""
+        if self._state is not _LIVE:
+            self._poke.wanted = False
+        elif self._from_host.done >= self._host_end and self._poke.is_due():
+            self._to_guest([self._poke.encode(self._caps)])
 
     def _detached(self) -> None:
         self._detaching = False
@@ -386,12 +413,15 @@ class ContinuityMachine:
         if spans:
             self._host_end = spans[-1].end
         pieces = passage.close(self._host_end)
-        if pieces and pieces[0] is chunk and not self._effects and self._detach_at is None:
-            self._sent += len(chunk)
+        waiting = self._detach_at is not None or self._poke.wanted
+        if pieces and pieces[0] is chunk and not self._effects and not waiting:
+            self._out.add(chunk)
             return None
         self._to_guest(pieces)
         if self._detach_at is not None:
             self._send_disconnect()
+        if self._poke.wanted:
+            self._send_poke()
         return self._effects
 
     def _host_control(self, span: Span) -> bool:
@@ -451,7 +481,7 @@ class ContinuityMachine:
             return self._effects
         passage = self._from_guest
         passage.feed(chunk)
-        resets = self.resets_forwarded
+        resets = self._resets.forwarded
         try:
             if self._state in _DEVICELESS:
                 spans = self._guest.follow(chunk)  # they go nowhere
@@ -475,7 +505,7 @@ class ContinuityMachine:
             reason = f"the guest's QEMU broke the protocol: {error}"
             if self._state is _LIVE:
                 self._restart(reason)
-                self.resets_forwarded = resets  # nothing of the chunk goes on
+                self._resets.forwarded = resets  # nothing of the chunk goes on
             else:
                 self._cut(reason)
             return self._effects
@@ -510,12 +540,8 @@ class ContinuityMachine:
         return False
 
     def _command(self, span: Span) -> None:
-        if span.type is PacketType.RESET:
-            self.resets_forwarded += self._ledger.uses > self._uses_at_reset
-            self._uses_at_reset = self._ledger.uses
-        elif span.type in _STARTS:
-            self._ledger.uses += 1
-        elif span.type is PacketType.CANCEL_DATA_PACKET:
+        self._resets.command(span)
+        if span.type is PacketType.CANCEL_DATA_PACKET:
             self._ledger.cancel(span.id)
         elif span.type in STATUS_OF:
             self._ledger.ask(span)
@@ -546,7 +572,7 @@ class ContinuityMachine:
 
     def _to_guest(self, pieces: Sequence[memoryview | bytes]) -> None:
         for data in pieces:
-            self._sent += len(data)
+            self._out.add(data)
             self._effects.append(SendToGuest(data))
 
     def _to_host(self, pieces: Sequence[memoryview | bytes]) -> None:

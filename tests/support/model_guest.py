@@ -117,6 +117,7 @@ class ModelGuest:
         rejected: Whether it has turned the device away.
         heard_answers: How many answers it got.
         heard_streams: How many packets of streams it got.
+        pokes: How many pokes it got.
     """
 
     def __init__(self, number: int, caps: Cap, *, generation: int) -> None:
@@ -136,6 +137,7 @@ class ModelGuest:
         self._described: list[PacketType] = []
         self.heard_answers = 0
         self.heard_streams = 0
+        self.pokes = 0
         self._last_count = 0
         self._parser = Parser(Side.HOST, own_caps=caps)
         self._length = 100 * number
@@ -295,6 +297,8 @@ class ModelGuest:
                 self.attached = False
                 if Cap.DEVICE_DISCONNECT_ACK in self.caps:
                     self._send(DeviceDisconnectAck())
+            case InterruptReceivingStatus(endpoint=0x80):
+                self.pokes += 1
             case _ if self.rejected:
                 pass  # QEMU knows nothing of it any more
             case _:

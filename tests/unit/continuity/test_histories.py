@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from kubectl_vmredir.continuity.events import (
     CloseLink,
+    Consumed,
     DetachRequested,
     DeviceAttached,
     DeviceDetached,
@@ -28,6 +29,8 @@ from kubectl_vmredir.continuity.events import (
     HostWritable,
     LinkEnded,
     LinkOpened,
+    LinkSpliced,
+    PokeWanted,
     ReadGuest,
     ReadHost,
     SendToGuest,
@@ -89,6 +92,7 @@ class World:
         self.settled_told = True
         self.host_ended = self.close_wanted = False
         self.sent = 0
+        self.splices = 0
         self.resets = 0
         self.used = False
         self.to_host_check = SpanTracker(Side.GUEST, own_caps=host_caps)
@@ -120,6 +124,9 @@ class World:
                 lambda: guest.command(choice, random.choice(IDS)): 2,
                 lambda: self.feed(GuestWritable(writable)): 0.5,
                 self.end_link: 0.5,
+                self.splice: 0.5,
+                self.consume: 2,
+                lambda: self.feed(PokeWanted()): 1,
                 self.detach: 0.1,
                 self.reject: 0.02,
             }
@@ -133,7 +140,7 @@ class World:
             self.guests.append(self.guest)
             self.reads_guest = True
             self.sent = 0
-            self.feed(LinkOpened())
+            self.feed(LinkOpened(counts=self.random.random() < 0.7))
 
     def end_link(self) -> None:
         self.guest = None
@@ -141,6 +148,24 @@ class World:
         self.attached = self.close_wanted = False
         self.feed(LinkEnded(Unknown()))
         assert not self.detaching
+
+    def consume(self) -> None:
+        self.feed(Consumed(self.sent - len(self.to_guest)))
+
+    def splice(self) -> None:
+        """Have the guest's QEMU go on in another process, somewhere in the middle of a packet."""
+        if self.guest is None or not self.machine.can_splice:
+            return
+        if self.guest.outbox:  # what the old link has received comes first
+            self.feed(GuestBytes(memoryview(take(self.guest.outbox, ALL))))
+        if not self.machine.can_splice:
+            return
+        unread = take(self.to_guest, ALL)
+        offset, self.sent = self.sent - len(unread), 0
+        self.reads_guest = True
+        self.splices += 1
+        self.feed(LinkSpliced(offset))
+        assert self.to_guest == unread
 
     def detach(self) -> None:
         if not self.detaching:
@@ -321,3 +346,5 @@ def test_it_is_a_history_worth_the_name() -> None:
     assert sum(guest.connects for guest in world.guests) > 20
     assert sum(guest.heard_answers for guest in world.guests) > 150
     assert sum(guest.heard_streams for guest in world.guests) > 30
+    assert sum(guest.pokes for guest in world.guests) > 10
+    assert world.splices > 10
