@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.errors import (
     ClusterError,
+    Forbidden,
+    KubeconfigError,
+    LoginRequired,
     NoUsbSlots,
     RemoteProtocolError,
     SlotsFull,
@@ -38,6 +41,13 @@ logger = logging.getLogger(__name__)
 CONFIRM_TIMEOUT_S: Final = 5.0
 """How long the cluster may take to say how a VM is that is to be dialed again, once there are
 credentials to ask with."""
+
+BELIEVED_AFTER_S: Final = 5.0
+"""A refusal that has lasted for so long is believed. An API server that has just started refuses
+its own users, for half a second on an idle machine."""
+
+CURED_ELSEWHERE: Final = (Forbidden, KubeconfigError, LoginRequired)
+"""Nobody tells us when a person has acted; and a credential plugin fails without a network, too."""
 
 STABLE_AFTER_S: Final = 30.0
 """A link that lasted this long has earned a fresh backoff; a shorter one has not."""
@@ -74,6 +84,7 @@ class LinkKeeper:
         self._health: LinkHealth | None = None
         self._noted_end: LinkEnd | None = None
         self._explained_end: LinkEnd | None = None
+        self._refused_at: float | None = None
         self._ghost_told: LinkEnd | None = None
         self._ever_attached = False
         self._delays = around.backoff()
@@ -198,6 +209,9 @@ class LinkKeeper:
 
         Returns:
             When to look again.
+
+        Raises:
+            ClusterError: If a person must act before it can be asked.
         """
         vmi: VmiView | None = None
         try:
@@ -206,12 +220,25 @@ class LinkKeeper:
                 vmi = await self._around.cluster.vmi(self.wish.vmi)
         except (ClusterError, TimeoutError) as error:
             logger.info("%s: cannot ask for the VM: %s", self.wish.id, error)
+            self._weigh(error)
+        else:
+            self._refused_at = None
         if vmi is not None and vmi == facts.vmi:
             self._explained_end = self._noted_end
             return self._loop.time()
         self._not_before = self._loop.time() + next(self._delays)
         reason = "waiting for the cluster to tell what happened"
         return self._unlinked(facts, reason, self._not_before)
+
+    def _weigh(self, error: ClusterError | TimeoutError) -> None:
+        """Raise a refusal that only a person can cure, once it is to be believed."""
+        now = self._loop.time()
+        if not isinstance(error, CURED_ELSEWHERE):
+            self._refused_at = None
+        elif self._refused_at is None:
+            self._refused_at = now
+        elif now >= self._refused_at + BELIEVED_AFTER_S:
+            raise error
 
     def _unlinked(self, facts: VmiFacts, reason: str, until: float | None = None) -> float | None:
         state = self._state_if_moving(facts, RedirectionState.HOLDING)

@@ -15,10 +15,7 @@ from typing import TYPE_CHECKING, Final
 from kubectl_vmredir.errors import (
     ClusterError,
     ExitCode,
-    Forbidden,
     IdentityChanged,
-    KubeconfigError,
-    LoginRequired,
     UsbError,
     VmRedirError,
 )
@@ -29,7 +26,7 @@ from kubectl_vmredir.service.gate import Act, Wait
 from kubectl_vmredir.service.identity import same_user
 from kubectl_vmredir.service.interface import Numbers, Trouble
 from kubectl_vmredir.service.kept import KeptWish
-from kubectl_vmredir.service.linking import LinkKeeper
+from kubectl_vmredir.service.linking import CURED_ELSEWHERE, LinkKeeper
 from kubectl_vmredir.service.story import Story, first_status
 from kubectl_vmredir.service.wish import free_slot, slots_of, waiting_for
 
@@ -61,9 +58,6 @@ SETTLING_S: Final = 2.0
 """As BLOCKED_RETRY_S, the first time that a device cannot be had for this reason; then ever longer.
 It may be quite new, and udev give its node to the user some time after the kernel has announced
 it; or who had it before may be just letting go."""
-
-_CURED_ELSEWHERE: Final = (Forbidden, KubeconfigError, LoginRequired)
-"""Nobody tells us when a person has acted; and a credential plugin fails without a network, too."""
 
 ROUND_TRIP_TO: Final = "virt-handler"
 """Which hop answers the pings of the api route."""
@@ -358,7 +352,7 @@ class Redirection:
         retry_at = None
         if isinstance(error, UsbError):
             retry_at = loop.time() + self._patience_with(error)
-        elif isinstance(error, _CURED_ELSEWHERE):
+        elif isinstance(error, CURED_ELSEWHERE):
             retry_at = loop.time() + BLOCKED_RETRY_S
         while not self._try_again and (retry_at is None or loop.time() < retry_at):
             match error:

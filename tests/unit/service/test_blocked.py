@@ -9,6 +9,7 @@ from kubectl_vmredir.model import RedirectionState
 from kubectl_vmredir.protocol.control import FilterReject
 from kubectl_vmredir.protocol.packets import encode_packet
 from kubectl_vmredir.service.link_health import SETTLE_TIMEOUT_S
+from kubectl_vmredir.service.linking import BELIEVED_AFTER_S
 from kubectl_vmredir.service.redirection import BLOCKED_RETRY_S
 from tests.support.service_world import FEDORA, World
 from tests.support.virtual_clock import after, at_rest
@@ -98,6 +99,37 @@ async def test_blocked_by_what_is_cured_elsewhere_is_tried_again_now_and_then(
 
     assert await world.state(bound) is S.CONNECTED
     assert len(world.dialer.attempts) == 4
+
+
+async def test_login_that_expires_after_a_loss_blocks_also_while_the_watch_goes_on(
+    world: World,
+) -> None:
+    bound = await world.bind()
+    world.cluster.trouble = LoginRequired("expired")
+    world.link.end()
+    await after(BELIEVED_AFTER_S)
+    assert await world.state(bound) is S.HOLDING  # the API server may have only just started
+
+    await after(BELIEVED_AFTER_S)
+
+    status = await world.status(bound)
+    assert (status.state, status.reason) == (S.BLOCKED, "expired")
+    world.cluster.trouble = None
+    await after(BLOCKED_RETRY_S)
+    assert await world.state(bound) is S.CONNECTED
+
+
+async def test_login_that_is_refused_for_a_moment_only_does_not_block(world: World) -> None:
+    bound = await world.bind()
+    for _ in range(3):
+        world.cluster.trouble = LoginRequired("starting")
+        world.link.end()
+        await after(BELIEVED_AFTER_S - 1)
+        world.cluster.trouble = None
+        await after(BELIEVED_AFTER_S)
+
+    assert await world.state(bound) is S.CONNECTED
+    assert S.BLOCKED not in await world.states(bound)
 
 
 async def test_blocked_by_what_a_person_must_tell_is_not_tried_again(world: World) -> None:
