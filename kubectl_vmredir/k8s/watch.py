@@ -92,7 +92,9 @@ async def watch(
             trouble = unreachable(exc, transport.config.server)
         except ClusterError as error:
             version = ""
-            if not (isinstance(error, StatusError) and error.status == httpx.codes.GONE):
+            if isinstance(error, StatusError) and error.status == httpx.codes.GONE:
+                logger.debug("the watch of %s starts over: %s", path, error)
+            else:
                 trouble = patience.weigh(error)
                 if not trouble.retryable:
                     raise
