@@ -94,8 +94,9 @@ def _python_text() -> Path:
 
 def _packages(files: Iterable[Path]) -> list[str]:
     """Return the packages of Debian that libraries are from, but for what came with Python."""
+    # Some packages still say /lib, where all is in /usr/lib.
     foreign = {
-        str(file.resolve())
+        f"*{str(file.resolve()).removeprefix('/usr')}"
         for file in files
         if not file.is_relative_to(sys.prefix) and not file.is_relative_to(sys.base_prefix)
     }
