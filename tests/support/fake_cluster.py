@@ -70,6 +70,11 @@ class FakeCluster:
     def default_namespace(self) -> str:
         return "demo"
 
+    @property
+    def open_watches(self) -> int:
+        """How many watches there are now."""
+        return len(self._queues)
+
     def tell(self, *events: ClusterEvent) -> None:
         """Change something, and tell all who watch."""
         for event in events:

@@ -44,9 +44,15 @@ def steady_backoff() -> Iterator[float]:
 
 @dataclass(slots=True)
 class World:
-    """A service, and all that is around it."""
+    """A service, and all that is around it.
+
+    Attributes:
+        service: The service, as its users reach it.
+        itself: The service as its owner sees it.
+    """
 
     service: Service
+    itself: Service
     cluster: FakeCluster
     devices: FakeDevices
     dialer: ScriptedDialer
@@ -150,7 +156,7 @@ async def a_world(
     await background.__aenter__()
     try:
         async with opened:
-            yield World(await reach(opened), cluster, devices, dialer, background, sleeps)
+            yield World(await reach(opened), opened, cluster, devices, dialer, background, sleeps)
             if shut_down_first:
                 await opened.shutdown(deadline_s=0)
     finally:
