@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kubectl_vmredir.lab import objects
 from kubectl_vmredir.lab.cluster import CONTROLLERS, Lab
 from kubectl_vmredir.lab.components import Kubeconfigs
 from kubectl_vmredir.lab.faults import Fault
 from kubectl_vmredir.lab.objects import Collection
+from tests.support.orders import orders, say
 from tests.support.worlds import SPARE_NODE, Part
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 _NODES = 3
 
@@ -62,7 +58,7 @@ async def run(folder: Path) -> None:
     """Run a lab until stdin ends."""
     async with Lab(folder, nodes=_NODES) as lab:
         await lab.faults.cordon(SPARE_NODE)
-        _say(
+        say(
             {
                 "kubeconfig": str(lab.kubeconfig),
                 "component_kubeconfig": str(
@@ -71,22 +67,9 @@ async def run(folder: Path) -> None:
                 "run_folder": f"{folder}/{{node}}/pods/{{pod}}/run/kubevirt-private/{{vmi}}",
             }
         )
-        async for line in _orders():
-            await obey(lab, json.loads(line))
-            _say({})
-
-
-async def _orders() -> AsyncIterator[bytes]:
-    reader = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while line := await reader.readline():
-        yield line
-
-
-def _say(answer: dict[str, str]) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
+        async for order in orders():
+            await obey(lab, order)
+            say({})
 
 
 if __name__ == "__main__":
