@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from kubectl_vmredir.cli.run import SIGNALS, until_signal, uses
-from kubectl_vmredir.errors import UsbError
 from kubectl_vmredir.model import DeviceUse, LocalDevice
 from tests.support.fake_usb import FakeDevices, device
 from tests.support.virtual_clock import VirtualClockLoop
@@ -79,12 +78,13 @@ class Changing(FakeDevices):
         return found
 
 
-class Hanging(FakeDevices):
-    """Devices of which the kernel does not tell how they are used."""
+class HalfHanging(FakeDevices):
+    """Devices of which the kernel does not tell how the first one is used."""
 
     async def use(self, device: LocalDevice) -> DeviceUse:
-        await asyncio.Event().wait()
-        raise AssertionError("not reached")
+        if device == (await self.devices())[0]:
+            await asyncio.Event().wait()
+        return await super().use(device)
 
 
 async def test_device_that_is_unplugged_while_it_is_looked_at_is_left_out() -> None:
@@ -93,13 +93,14 @@ async def test_device_that_is_unplugged_while_it_is_looked_at_is_left_out() -> N
     assert list(await uses(Changing(device(), stays))) == [(stays, DeviceUse())]
 
 
-def test_device_that_hangs_does_not_hang_the_list_of_devices() -> None:
-    async def main() -> None:
-        await uses(Hanging(device()))
+def test_device_that_hangs_is_listed_and_its_use_is_not_known() -> None:
+    other = device("OTHER", address=5, port="1-5")
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        (hanging, use), answering = runner.run(uses(HalfHanging(device(), other)))
 
-    with (
-        asyncio.Runner(loop_factory=VirtualClockLoop) as runner,
-        pytest.raises(UsbError, match="was not found out in 10 s") as caught,
-    ):
-        runner.run(main())
-    assert caught.value.hint is not None
+    assert hanging == device()
+    assert not use.known
+    (why,) = use.findings
+    assert "was not found out in 10 s" in why.message
+    assert "dmesg" in why.hint
+    assert answering == (other, DeviceUse())
