@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-CONNECT_TIMEOUT_S: Final = 10.0
+CONNECT_TIMEOUT_S: Final = 30.0
+"""An agent that has just begun loads what its services need, and answers nobody meanwhile."""
+
 CLOSE_TIMEOUT_S: Final = 1.0
 
 _GONE: Final = Failed(None, Trouble.of(AgentGone("the agent has gone away")))
