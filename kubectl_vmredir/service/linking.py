@@ -22,6 +22,7 @@ from kubectl_vmredir.service.interface import Trouble
 from kubectl_vmredir.service.journey import Journey, has_moved
 from kubectl_vmredir.service.link_health import LinkHealth, is_restless
 from kubectl_vmredir.service.links import Destination
+from kubectl_vmredir.service.pace import DialPace
 from kubectl_vmredir.service.wish import waiting_for
 
 if TYPE_CHECKING:
@@ -48,9 +49,6 @@ its own users, for half a second on an idle machine."""
 
 CURED_ELSEWHERE: Final = (Forbidden, KubeconfigError, LoginRequired)
 """Nobody tells us when a person has acted; and a credential plugin fails without a network, too."""
-
-STABLE_AFTER_S: Final = 30.0
-"""A link that lasted this long has earned a fresh backoff; a shorter one has not."""
 
 
 class LinkKeeper:
@@ -87,9 +85,9 @@ class LinkKeeper:
         self._refused_at: float | None = None
         self._ghost_told: LinkEnd | None = None
         self._ever_attached = False
-        self._delays = around.backoff()
-        self._not_before = 0.0
+        self._pace = DialPace(around.backoff)
         self._failed_on_node = ""
+        self._restorations = 0
         self._trouble: Trouble | None = None
 
     @property
@@ -99,8 +97,7 @@ class LinkKeeper:
 
     def start_afresh(self) -> None:
         """Forget what failed before: somebody has acted."""
-        self._delays = self._around.backoff()
-        self._not_before = self._loop.time()
+        self._pace.start_afresh(self._loop.time())
 
     def stand_back(self) -> None:
         """Let the other redirections of the VM dial: this one does not want to."""
@@ -150,15 +147,14 @@ class LinkKeeper:
         self._noted_end = end
         self.journey.link_ended(end)
         attached_at = self._health.attached_at if self._health is not None else None
-        if attached_at is not None and end.at - attached_at > STABLE_AFTER_S:
-            self._delays = self._around.backoff()
         self._health = None
+        self._pace.ended(self._loop.time(), None if attached_at is None else end.at - attached_at)
         self._set_back(end.to, Trouble.of(end.cause))
         self._around.identity.suggest()
 
     def _set_back(self, to: Destination, trouble: Trouble) -> None:
-        self._not_before = self._loop.time() + next(self._delays)
         self._failed_on_node = to.node
+        self._restorations = self._around.watcher.restorations(self.wish.vmi)
         self._trouble = trouble
 
     async def _relink(self, session: DeviceSession, facts: VmiFacts) -> float | None:
@@ -185,10 +181,12 @@ class LinkKeeper:
             return self._unlinked(facts, f"waiting for {absence}")
         if not vmi.client_passthrough:
             raise NoUsbSlots(vmi.ref, "it was restarted without")
-        if vmi.node != self._failed_on_node:
-            self._not_before, self._failed_on_node = now, vmi.node
-        if now < self._not_before:
-            return self._unlinked(facts, "trying again", self._not_before)
+        restorations = self._around.watcher.restorations(self.wish.vmi)
+        if (vmi.node, restorations) != (self._failed_on_node, self._restorations):
+            self._failed_on_node, self._restorations = vmi.node, restorations
+            self._pace.hurry(now)
+        if now < self._pace.not_before:
+            return self._unlinked(facts, "trying again", self._pace.not_before)
         if not self._loss_explained(facts):
             return await self._explain_loss(facts)
         free_at = self._order.free_at(slot, now)
@@ -226,9 +224,9 @@ class LinkKeeper:
         if vmi is not None and vmi == facts.vmi:
             self._explained_end = self._noted_end
             return self._loop.time()
-        self._not_before = self._loop.time() + next(self._delays)
+        self._pace.failed(self._loop.time())
         reason = "waiting for the cluster to tell what happened"
-        return self._unlinked(facts, reason, self._not_before)
+        return self._unlinked(facts, reason, self._pace.not_before)
 
     def _weigh(self, error: ClusterError | TimeoutError) -> None:
         """Raise a refusal that only a person can cure, once it is to be believed."""
@@ -266,6 +264,7 @@ class LinkKeeper:
             self._around.watcher.ring(self.wish.vmi)
 
     def _dial_failed(self, error: VmRedirError, to: Destination) -> None:
+        self._pace.failed(self._loop.time())
         self._set_back(to, Trouble.of(error))
         full = isinstance(error, SlotsFull)
         if not error.retryable or (full and not self._ever_attached):

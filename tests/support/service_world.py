@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from kubectl_vmredir.backoff import BackoffFactory
 from kubectl_vmredir.model import (
     DeviceSelector,
     RedirectionId,
@@ -131,6 +132,7 @@ async def a_world(
     *vmis: VmiView,
     rules: Sequence[Rule] = RULES,
     devices: FakeDevices | None = None,
+    backoff: BackoffFactory = steady_backoff,
     service: type[Service] = Service,
     shut_down_first: bool = True,
 ) -> AsyncIterator[World]:
@@ -148,7 +150,7 @@ async def a_world(
         cluster,
         dialer,
         rules=rules,
-        backoff=steady_backoff,
+        backoff=backoff,
         wall_clock=loop.time,
         suspends=lambda: _each(sleeps),
     )

@@ -1,0 +1,102 @@
+"""When a link may be dialed again."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from kubectl_vmredir.errors import ClusterUnreachable
+from kubectl_vmredir.model import RedirectionState
+from kubectl_vmredir.service.migration import CATCH_UP_S
+from kubectl_vmredir.service.pace import STABLE_AFTER_S, DialPace
+from tests.support.service_world import a_world
+from tests.support.virtual_clock import after
+
+NOW = 1000.0
+
+
+def doubling() -> Iterator[float]:
+    return (2.0**number for number in itertools.count())
+
+
+@pytest.fixture
+def pace() -> DialPace:
+    return DialPace(doubling)
+
+
+def test_dials_that_fail_are_put_off_longer_and_longer(pace: DialPace) -> None:
+    waits = []
+    for _ in range(3):
+        pace.failed(NOW)
+        waits.append(pace.not_before - NOW)
+
+    assert waits == [1, 2, 4]
+
+
+def test_link_after_a_long_outage_is_dialed_again_soon_when_it_ends(pace: DialPace) -> None:
+    for _ in range(9):
+        pace.failed(NOW)
+
+    pace.ended(NOW, lasted_s=1)
+
+    assert pace.not_before == NOW + 1
+
+
+def test_links_that_do_not_last_are_put_off_longer_and_longer(pace: DialPace) -> None:
+    waits = []
+    for _ in range(3):
+        pace.failed(NOW)
+        pace.ended(NOW, lasted_s=1)
+        waits.append(pace.not_before - NOW)
+
+    assert waits == [1, 2, 4]
+
+
+def test_link_that_lasted_takes_back_what_those_before_it_have_cost(pace: DialPace) -> None:
+    for _ in range(3):
+        pace.ended(NOW, lasted_s=1)
+
+    pace.ended(NOW, lasted_s=STABLE_AFTER_S + 1)
+
+    assert pace.not_before == NOW + 1
+
+
+def test_link_over_which_the_vm_never_had_the_device_is_a_dial_that_failed(
+    pace: DialPace,
+) -> None:
+    pace.failed(NOW)
+
+    pace.ended(NOW, lasted_s=None)
+
+    assert pace.not_before == NOW + 2
+
+
+def test_hurry_is_for_one_dial_and_a_fresh_start_for_all(pace: DialPace) -> None:
+    for _ in range(3):
+        pace.failed(NOW)
+        pace.ended(NOW, lasted_s=1)
+
+    pace.hurry(NOW)
+    hurried = pace.not_before
+    pace.ended(NOW, lasted_s=1)
+    slow = pace.not_before
+    pace.start_afresh(NOW)
+    pace.ended(NOW, lasted_s=1)
+
+    assert (hurried, slow, pace.not_before) == (NOW, NOW + 8, NOW + 1)
+
+
+async def test_vm_is_dialed_as_soon_as_its_watch_is_back() -> None:
+    async with a_world(backoff=lambda: itertools.repeat(60.0)) as world:
+        bound = await world.bind()
+        world.cluster.lose_watch(ClusterUnreachable("the connection to the API server broke"))
+        world.link.end()
+        await after(5)
+        assert await world.state(bound) is RedirectionState.HOLDING
+
+        world.cluster.restore_watch()
+        await after(CATCH_UP_S)
+
+        assert await world.state(bound) is RedirectionState.CONNECTED
