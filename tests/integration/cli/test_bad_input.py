@@ -55,10 +55,13 @@ async def test_ambiguous_device_is_refused_with_a_selector_for_each(cli: Cli) ->
     assert_refused(done, ExitCode.DEVICE, "means 2 devices", "FLASH001\n *1209:0001:FLASH002")
 
 
-async def test_unknown_vmi(cli: Cli) -> None:
-    done = await cli(*bind(STICK, "nosuch"))
+async def test_unknown_vmi_is_waited_for_and_said(cli: Cli) -> None:
+    async with cli.start(*bind(STICK, "nosuch")) as running:
+        await running.says("holding: waiting for VM demo/nosuch, which does not exist")
+        running.signal(signal.SIGINT)
+        done = await running.end()
 
-    assert_refused(done, ExitCode.CLUSTER, "no running VM 'nosuch'", "kubectl vmredir slots -A")
+    assert done.status == ExitCode.INTERRUPTED
 
 
 async def test_vmi_without_client_passthrough(cli: Cli) -> None:
@@ -67,12 +70,13 @@ async def test_vmi_without_client_passthrough(cli: Cli) -> None:
     assert_refused(done, ExitCode.CLUSTER, "has no USB slots", "clientPassthrough")
 
 
-async def test_vm_that_does_not_run(cli: Cli, lab: Lab) -> None:
-    await lab.create_vm(VmiRef("demo", "off"), running=False)
+async def test_vm_that_turns_out_to_lack_the_slot_ends_the_wait(cli: Cli, lab: Lab) -> None:
+    async with cli.start(*bind(STICK, "late/nope")) as running:
+        await running.says("waiting for VM demo/late, which does not exist")
+        await lab.create_vm(VmiRef("demo", "late"), slots=("flash",))
+        done = await running.end()
 
-    done = await cli(*bind(STICK, "off"))
-
-    assert_refused(done, ExitCode.CLUSTER, "no running VM 'off'", "kubectl vmredir slots")
+    assert_refused(done, ExitCode.USAGE, "VM demo/late has no slot 'nope'", "flash, usb1")
 
 
 async def test_unknown_slot_is_refused_with_the_names_there_are(cli: Cli) -> None:
