@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
-    from kubectl_vmredir.k8s.kubeconfig import ClusterConfig
+    from kubectl_vmredir.k8s.kubeconfig import ClusterConfig, ConfigOptions
     from kubectl_vmredir.lab.backends import Backend
     from kubectl_vmredir.lab.cluster import Lab
     from kubectl_vmredir.lab.devices.source import VirtualDevices
@@ -82,6 +82,19 @@ class Connection:
     context: str = ""
     user: str = ""
     cluster: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whom options mean.
+
+    Attributes:
+        context: Name of the kubeconfig's context; empty if there is none.
+        user: Name of the user, as far as the kubeconfig knows it.
+    """
+
+    context: str
+    user: str
 
 
 @asynccontextmanager
@@ -279,25 +292,49 @@ def pinned(options: Options) -> Options:
     return replace(options, lab=options.in_lab, context=config.context or None)
 
 
-def _cluster_config(options: Options, environ: Mapping[str, str]) -> ClusterConfig:
-    from kubectl_vmredir.k8s.kubeconfig import ConfigOptions, load_config
+def account(options: Options) -> Account:
+    """Return whom the options mean; asks no cluster.
 
-    return load_config(
-        ConfigOptions(
-            kubeconfig=_lab_kubeconfig(environ) if options.in_lab else options.kubeconfig,
-            context=options.context,
-            cluster=options.cluster,
-            user=options.user,
-            namespace=options.namespace,
-            server=options.server,
-            token=options.token,
-            impersonate_user=options.impersonate_user,
-            impersonate_groups=options.impersonate_groups,
-            impersonate_uid=options.impersonate_uid,
-            insecure_skip_tls_verify=options.insecure or None,
-            request_timeout_s=options.request_timeout_s,
-        ),
-        environ,
+    Raises:
+        VmRedirError: If the kubeconfig or the lab cannot be used.
+    """
+    config = _cluster_config(options, os.environ)
+    return Account(config.context, config.impersonation.user or config.user.name)
+
+
+def context_names(options: Options) -> Sequence[str]:
+    """Return the contexts that the options leave to choose from.
+
+    Raises:
+        VmRedirError: If the kubeconfig or the lab cannot be used.
+    """
+    from kubectl_vmredir.k8s import kubeconfig
+
+    return kubeconfig.context_names(_config_options(options, os.environ), os.environ)
+
+
+def _cluster_config(options: Options, environ: Mapping[str, str]) -> ClusterConfig:
+    from kubectl_vmredir.k8s.kubeconfig import load_config
+
+    return load_config(_config_options(options, environ), environ)
+
+
+def _config_options(options: Options, environ: Mapping[str, str]) -> ConfigOptions:
+    from kubectl_vmredir.k8s.kubeconfig import ConfigOptions
+
+    return ConfigOptions(
+        kubeconfig=_lab_kubeconfig(environ) if options.in_lab else options.kubeconfig,
+        context=options.context,
+        cluster=options.cluster,
+        user=options.user,
+        namespace=options.namespace,
+        server=options.server,
+        token=options.token,
+        impersonate_user=options.impersonate_user,
+        impersonate_groups=options.impersonate_groups,
+        impersonate_uid=options.impersonate_uid,
+        insecure_skip_tls_verify=options.insecure or None,
+        request_timeout_s=options.request_timeout_s,
     )
 
 

@@ -173,10 +173,23 @@ def load_config(
         KubeconfigError: If no file is there, one is broken, or what is asked for is in none.
     """
     options = options or ConfigOptions()
+    return replace(_resolve(_merged(options, environ), options), environ=environ)
+
+
+def context_names(options: ConfigOptions, environ: Mapping[str, str] = os.environ) -> Sequence[str]:
+    """Return the names of all contexts, in order of the files.
+
+    Raises:
+        KubeconfigError: If no file is there, or one is broken.
+    """
+    return tuple(_merged(options, environ).contexts)
+
+
+def _merged(options: ConfigOptions, environ: Mapping[str, str]) -> _Merged:
     merged = _Merged()
     for path in _existing_paths(options, environ):
         merged.add(path)
-    return replace(_resolve(merged, options), environ=environ)
+    return merged
 
 
 def _existing_paths(options: ConfigOptions, environ: Mapping[str, str]) -> Sequence[Path]:

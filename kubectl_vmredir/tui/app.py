@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
     from kubectl_vmredir.model import RedirectionId
-    from kubectl_vmredir.tui.session import SessionOpener
+    from kubectl_vmredir.tui.session import Entrance
+
+_NOT_OFFERED: Final = ("command_palette", "back")
 
 FRAME_S: Final = 0.1
 """The shortest time between two drawings of what is heard."""
@@ -58,6 +61,8 @@ class VmRedirApp(App[None]):
         Binding("question_mark,f1", "help", "Help", show=False, tooltip="Show this."),
         Binding("q,ctrl+q,ctrl+c", "quit", "Quit", show=False,
                 tooltip="End; asks if devices are in use."),
+        Binding("ctrl+z", "suspend_process", "Suspend", show=False,
+                tooltip="Go back to the shell; fg comes back."),
         Binding("ctrl+p", "command_palette", "Commands", show=False, priority=True,
                 tooltip="Look for a command, or choose a theme."),
     ]  # fmt: skip
@@ -95,10 +100,15 @@ class VmRedirApp(App[None]):
         yield SystemCommand("Theme", "Choose the colours.", self.action_change_theme)
         if isinstance(screen, MainScreen):
             for binding in full((*screen.BINDINGS, *self.BINDINGS)):
-                if "(" not in binding.action and binding.action != "command_palette":
-                    owner = screen if hasattr(screen, f"action_{binding.action}") else self
-                    action = getattr(owner, f"action_{binding.action}")
-                    yield SystemCommand(binding.description, binding.tooltip, action)
+                if binding.action not in _NOT_OFFERED and "pane(" not in binding.action:
+                    yield SystemCommand(
+                        binding.description, binding.tooltip, partial(self._run, screen, binding)
+                    )
+
+    async def _run(self, screen: MainScreen, binding: Binding) -> None:
+        # What is no action of the screen is one of the program.
+        owner = screen if hasattr(screen, f"action_{binding.action.partition('(')[0]}") else self
+        await owner.run_action(binding.action)
 
     @property
     def bug(self) -> Exception | None:
@@ -155,21 +165,29 @@ class VmRedirApp(App[None]):
 
     async def action_quit(self) -> None:
         """End, after asking if devices are in use."""
-        live = len(self._feed.world.redirections)
-        if not live:
+        world = self._feed.world
+        live = len(world.redirections)
+        if not live or (world.session is None and world.agent_gone):
             self.exit()
             return
         if isinstance(self.screen, Question | Leaving):
             return
-        self.push_screen(questions.leave(live, self._clock), self._leave)
+        lasting = world.session is not None and world.session.lasting
+        question = questions.leave(live, self._clock, lasting=lasting, read_only=world.read_only)
+        self.push_screen(question, self._leave)
 
     def _leave(self, answer: str | None) -> None:
-        if answer is None:
-            return
-        self.run_worker(self._unbind_all(), name="unbind-all")
-        self.push_screen(
-            Leaving(self._feed.world, self._clock), lambda ended: self.exit() if ended else None
-        )
+        match answer:
+            case None:
+                pass
+            case questions.KEEP:
+                self.exit()
+            case _:
+                self.run_worker(self._unbind_all(), name="unbind-all")
+                self.push_screen(
+                    Leaving(self._feed.world, self._clock),
+                    lambda ended: self.exit() if ended else None,
+                )
 
     async def _unbind_all(self) -> None:
         session = self._feed.world.session
@@ -185,11 +203,15 @@ class VmRedirApp(App[None]):
                 group.create_task(unbind(redirection_id), name=f"unbind-{redirection_id}")
 
 
-async def run(opener: SessionOpener) -> signal.Signals | None:
+async def run(entrance: Entrance, *, read_only: bool = False) -> signal.Signals | None:
     """Show the program on the terminal until the user ends it, or a signal does.
 
     The session outlives the screen: leaving it gives back what is still redirected, as soon as
     that harms nobody.
+
+    Args:
+        entrance: The way to what is shown.
+        read_only: Whether nothing may be changed.
 
     Returns:
         The signal that ended it; None if the user did.
@@ -197,7 +219,7 @@ async def run(opener: SessionOpener) -> signal.Signals | None:
     Raises:
         ExceptionGroup: If there is a bug.
     """
-    feed = Feed(opener)
+    feed = Feed(entrance, read_only=read_only)
     app = VmRedirApp(feed)
     loop = asyncio.get_running_loop()
     came: list[signal.Signals] = []

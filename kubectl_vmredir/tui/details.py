@@ -14,7 +14,9 @@ from kubectl_vmredir.tui.selection import redirected_name
 from kubectl_vmredir.tui.world import under_way
 
 if TYPE_CHECKING:
-    from kubectl_vmredir.model import DeviceUse, LocalDevice
+    from collections.abc import Sequence
+
+    from kubectl_vmredir.model import Check, DeviceUse, LocalDevice
     from kubectl_vmredir.service.interface import RedirectionView, VmiSlots
     from kubectl_vmredir.tui.widgets.pairs import Pair
     from kubectl_vmredir.tui.world import World
@@ -27,7 +29,7 @@ def of_device(device: LocalDevice, use: DeviceUse | None) -> list[Pair]:
 
     Args:
         device: The device.
-        use: How this machine uses it; None while that is looked for.
+        use: How this machine uses it; None if it is not plugged in any more.
     """
     rows: list[Pair] = [
         ("Product", plain(device.product)),
@@ -105,9 +107,26 @@ def of_redirection(world: World, view: RedirectionView) -> list[Pair]:
     return [*_told(rows), ("", ""), ("", Content.styled("Story, latest first", "bold")), *events]
 
 
+def of_checks(checks: Sequence[Check]) -> list[Pair]:
+    """Return what was found on this machine, and what repairs it."""
+    if not checks:
+        return [("", "Nothing: the devices here are virtual.")]
+    width = max(len(check.name) for check in checks)
+    pairs: list[Pair] = []
+    for check in checks:
+        repair = f"\nrun: {printable(check.command)}" if check.command else ""
+        text = Content.assemble(
+            looks.of_outcome(check.outcome).content,
+            f"  {printable(check.message)}",
+            (repair, Tone.MOVING.style),
+        )
+        pairs.append((f"{check.name:<{width}}", text))
+    return pairs
+
+
 def _use(use: DeviceUse | None) -> list[Content]:
     if use is None:
-        return [Content.styled("◌ looking who uses it…", Tone.BUSY.style)]
+        return [Content.styled("◌ it was unplugged", Tone.BUSY.style)]
     lines = [
         Content.assemble(
             looks.of_danger(finding.danger).content,

@@ -11,7 +11,7 @@ from kubectl_vmredir.tui.looks import Tone
 
 if TYPE_CHECKING:
     from kubectl_vmredir.service.interface import Trouble
-    from kubectl_vmredir.tui.world import World
+    from kubectl_vmredir.tui.world import Bad, World
 
 SLOTS_YAML: Final = """\
 spec:
@@ -26,6 +26,8 @@ spec:
 """What a VM needs to have slots, with names for two of them."""
 
 NOTHING: Final = Content()
+
+_AGAIN: Final = "It is tried again by itself; ctrl+r: now."
 
 
 def devices(world: World, *, hidden: int) -> Content:
@@ -59,17 +61,13 @@ def vmis(world: World, *, shown: int, hidden: int) -> Content:
         shown: How many VMs are shown.
         hidden: How many the filter hides.
     """
-    if (bad := world.unopened) is not None:
-        return _broken("No cluster", bad.trouble, "It is tried again by itself; ctrl+r: now.")
-    if (bad := world.vmis_bad) is not None:
+    if (bad := world.unopened or world.vmis_bad) is not None:
         if world.vmis is not None:
-            since = time_of_day(bad.since)
-            return Content.assemble(
-                (f"✖ What is shown is as old as {since}: ", Tone.BAD.style),
-                printable(bad.trouble.message),
-                _hint(bad.trouble),
-            )
-        return _refused(world, bad.trouble)
+            return _old(bad)
+        if bad is world.vmis_bad:
+            return _refused(world, bad.trouble)
+        title = "No agent" if world.agent_gone else "No cluster"
+        return _broken(title, bad.trouble, _AGAIN)
     if world.vmis is None:
         return _waiting("Waiting for the cluster…")
     if not shown and hidden:
@@ -102,10 +100,9 @@ def no_slots(name: str) -> Content:
 def redirection(world: World) -> Content:
     """Return what to say where there is no redirection to tell of."""
     if not world.redirections:
-        return Content.assemble(
-            "Nothing is redirected yet.\n",
-            ("Press enter on a device, then enter on a free slot.", Tone.QUIET.style),
-        )
+        usual = "Press enter on a device, then enter on a free slot."
+        hint = (world.session.hint if world.session is not None else "") or usual
+        return Content.assemble("Nothing is redirected yet.\n", (hint, Tone.QUIET.style))
     return Content.assemble(
         "Nothing is plugged in here.\n",
         ("Move to a device or slot in use to see its story.", Tone.QUIET.style),
@@ -114,7 +111,6 @@ def redirection(world: World) -> Content:
 
 def _refused(world: World, trouble: Trouble) -> Content:
     """Say why nothing at all is known of VMs."""
-    again = "It is tried again by itself; ctrl+r: now."
     match trouble.kind:
         case "Forbidden":
             scope = "all namespaces" if world.scope is None else f"namespace {world.scope}"
@@ -123,11 +119,20 @@ def _refused(world: World, trouble: Trouble) -> Content:
             )
             return _broken(f"You may not see the VMs of {printable(scope)}", trouble, ways)
         case "LoginRequired":
-            return _broken("The cluster does not accept your login", trouble, again)
+            return _broken("The cluster does not accept your login", trouble, _AGAIN)
         case "ClusterUnreachable" | "CertificateRejected":
-            return _broken("The cluster cannot be reached", trouble, again)
+            return _broken("The cluster cannot be reached", trouble, _AGAIN)
         case _:
-            return _broken("VMs cannot be listed", trouble, again)
+            return _broken("VMs cannot be listed", trouble, _AGAIN)
+
+
+def _old(bad: Bad) -> Content:
+    """Say that what is shown may not be true any more."""
+    return Content.assemble(
+        (f"✖ What is shown is as old as {time_of_day(bad.since)}: ", Tone.BAD.style),
+        printable(bad.trouble.message),
+        _hint(bad.trouble),
+    )
 
 
 def _broken(title: str, trouble: Trouble, *more: str) -> Content:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _NAMES: Final = {
     "question_mark": "?",
     "slash": "/",
+    "colon": ":",
     "enter": "enter",
     "escape": "esc",
     "pageup": "pgup",

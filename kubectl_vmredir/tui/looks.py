@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from textual.content import Content
 
-from kubectl_vmredir.model import Danger, RedirectionState
+from kubectl_vmredir.model import Danger, Outcome, RedirectionState
 from kubectl_vmredir.tui.drawing import printable
 from kubectl_vmredir.tui.world import under_way
 
 if TYPE_CHECKING:
     from textual.theme import Theme
 
-    from kubectl_vmredir.model import VmiView
+    from kubectl_vmredir.model import DeviceUse, VmiView
     from kubectl_vmredir.tui.world import World
 
 
@@ -120,6 +120,18 @@ _DANGERS: Final = {
     Danger.NOTE: Look("●", "note", Tone.MOVING),
 }
 
+_NEEDED: Final = {
+    Danger.NEVER: Look("⊘", "needed here", Tone.QUIET),
+    Danger.FORCE: Look("▲", "in use here", Tone.BUSY),
+    Danger.ALLOW: Look("▲", "needs consent", Tone.BUSY),
+}
+
+_OUTCOMES: Final = {
+    Outcome.OK: Look("●", "ok", Tone.GOOD),
+    Outcome.WARNING: Look("▲", "warning", Tone.BUSY),
+    Outcome.FAILED: Look("✖", "failed", Tone.BAD),
+}
+
 
 def of_state(state: RedirectionState) -> Look:
     """Return the look of a redirection's state."""
@@ -130,6 +142,33 @@ def of_state(state: RedirectionState) -> Look:
 def of_danger(danger: Danger) -> Look:
     """Return the look of a finding."""
     return _DANGERS[danger]
+
+
+def of_outcome(outcome: Outcome) -> Look:
+    """Return the look of what a check of this machine found."""
+    return _OUTCOMES[outcome]
+
+
+def of_unused(use: DeviceUse | None) -> Look:
+    """Return the look of a device that is in no VM."""
+    if use is None:
+        return FREE
+    dangers = {finding.danger for finding in use.findings}
+    for danger in (Danger.NEVER, Danger.FORCE, Danger.ALLOW):
+        if danger in dangers:
+            return _NEEDED[danger]
+    return FREE if use.openable else Look("✖", "no access", Tone.BAD)
+
+
+def of_agent(world: World) -> Look:
+    """Return the look of who has the redirections."""
+    if world.agent_gone:
+        return Look("✖", "agent gone", Tone.BAD)
+    if world.session is None:
+        return Look("◌", "agent", Tone.BUSY)
+    if not world.session.lasting:
+        return Look("○", "this window", Tone.QUIET)
+    return Look("●", "agent", Tone.GOOD)
 
 
 def of_vmi(vmi: VmiView) -> Look:
@@ -159,7 +198,9 @@ def of_cluster(world: World, since: str) -> Look:
         since: Time of day since when there is trouble; empty if there is none.
     """
     if world.unopened is not None:
-        return Look("✖", "no cluster", Tone.BAD)
+        if world.vmis is not None:
+            return Look("✖", f"no news since {since}", Tone.BAD)
+        return Look("✖", "no agent" if world.agent_gone else "no cluster", Tone.BAD)
     if world.vmis_bad is not None and world.vmis is None:
         kind = world.vmis_bad.trouble.kind
         words = {"Forbidden": "no permission", "LoginRequired": "login needed"}

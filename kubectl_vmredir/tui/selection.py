@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kubectl_vmredir.tui.world import World
 
 _CAN: Final = ""
+_NO_VM: Final = "no VM is chosen: press 2 and move to one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,14 @@ class Selection:
         vmi: The VM, in the tree; or the one that has the device.
         slot: Name of the slot, in the tree.
         redirection: The redirection of that device, slot or VM.
+        in_story: Whether it is its story that is read.
     """
 
     device: LocalDevice | None = None
     vmi: VmiSlots | None = None
     slot: str | None = None
     redirection: RedirectionView | None = None
+    in_story: bool = False
 
 
 def device_name(device: LocalDevice) -> str:
@@ -49,17 +52,25 @@ def redirected_name(world: World, status: RedirectionStatus) -> str:
 
 
 def why_no_session(world: World) -> str:
-    """Say why nothing can be asked of the cluster."""
+    """Say why nothing can be asked of the service."""
     if world.session is not None:
         return _CAN
     if world.unopened is not None:
-        return f"there is no cluster: {world.unopened.trouble.message}"
+        what = "agent" if world.agent_gone else "cluster"
+        return f"there is no {what}: {world.unopened.trouble.message}"
     return "the cluster is not connected yet"
+
+
+def why_not_change(world: World) -> str:
+    """Say why nothing at all can be changed."""
+    if world.read_only:
+        return "this is --read-only: nothing is changed from here"
+    return why_no_session(world)
 
 
 def why_not_pick_device(world: World, selection: Selection) -> str:
     """Say why the device cannot be plugged into a VM."""
-    if reason := why_no_session(world):
+    if reason := why_not_change(world):
         return reason
     if selection.device is None:
         return "there is no USB device here to plug in"
@@ -75,7 +86,7 @@ def why_not_pick_device(world: World, selection: Selection) -> str:
 
 def why_not_pick_slot(world: World, selection: Selection) -> str:
     """Say why nothing can be plugged into the slot, or into any of the VM."""
-    if reason := why_no_session(world):
+    if reason := why_not_change(world):
         return reason
     if (entry := selection.vmi) is None:
         return "there is no VM here to plug a device into"
@@ -97,31 +108,87 @@ def why_not_pick_slot(world: World, selection: Selection) -> str:
     return _CAN
 
 
-def why_not_unbind(selection: Selection) -> str:
+def why_not_unbind(world: World, selection: Selection) -> str:
     """Say why there is nothing to unbind."""
-    return _CAN if selection.redirection is not None else "nothing is plugged into a VM here"
+    return why_not_change(world) or _why_no_redirection(selection)
 
 
-def why_not_keep(selection: Selection) -> str:
+def why_not_reconnect(world: World, selection: Selection) -> str:
+    """Say why no link can be made anew."""
+    if reason := why_not_unbind(world, selection):
+        return reason
+    if is_paused(selection):
+        return "it is paused: press p to go on"
+    return _CAN
+
+
+def why_not_pause(world: World, selection: Selection) -> str:
+    """Say why there is nothing to pause, or to go on with."""
+    return why_not_unbind(world, selection)
+
+
+def is_paused(selection: Selection) -> bool:
+    """Return whether the redirection is paused by the user."""
+    view = selection.redirection
+    return view is not None and view.status.state is RedirectionState.PAUSED
+
+
+def why_not_keep(world: World, selection: Selection) -> str:
     """Say why there is nothing to keep."""
     view = selection.redirection
     if view is not None and view.status.trial_ends is not None:
-        return _CAN
+        return why_not_change(world)
     return "no keyboard or pointer is on trial here"
+
+
+def why_no_vmi(world: World, selection: Selection) -> str:
+    """Say why nothing of a VM can be shown."""
+    if reason := why_no_session(world):
+        return reason
+    return _CAN if selection.vmi is not None else _NO_VM
+
+
+def why_not_name_slots(world: World, selection: Selection) -> str:
+    """Say why no slots can be named."""
+    if reason := why_not_change(world):
+        return reason
+    if selection.vmi is None:
+        return _NO_VM
+    ref = selection.vmi.vmi.ref
+    if not selection.vmi.slots:
+        return f"VM {ref.name} has no USB slots: press d to see how it gets them"
+    return _CAN
+
+
+def why_not_leave_context(world: World) -> str:
+    """Say why no other context can be chosen."""
+    lasting = world.session is None or world.session.lasting
+    if world.redirections and not lasting:
+        return "devices are plugged in from this window: press u to unbind them first"
+    return _CAN
 
 
 def why_not_migrate(world: World, selection: Selection) -> str:
     """Say why the VM cannot be asked to migrate."""
-    if reason := why_no_session(world):
+    if reason := why_not_change(world):
         return reason
     if selection.vmi is None:
-        return "no VM is chosen: press 2 and move to one"
+        return _NO_VM
     vmi = selection.vmi.vmi
     if under_way(vmi) and vmi.migration is not None:
         where = f" to {vmi.migration.target_node}" if vmi.migration.target_node else ""
         return f"VM {vmi.ref.name} already migrates{where}"
+    if world.may_migrate.get(vmi.ref.namespace) is False:
+        return (
+            f"you may not migrate the VMs of namespace {vmi.ref.namespace}: "
+            "the ClusterRole kubevirt.io:migrate would let you"
+        )
     if vmi.migratable is False:
         return f"KubeVirt says that VM {vmi.ref.name} cannot migrate"
     if vmi.phase != "Running":
         return f"VM {vmi.ref.name} does not run: it is {vmi.phase or 'new'}"
     return _CAN
+
+
+def _why_no_redirection(selection: Selection) -> str:
+    return _CAN if selection.redirection is not None else "nothing is plugged into a VM here"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 - a field of a dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kubectl_vmredir.model import Check
     from kubectl_vmredir.service.interface import RedirectionService
 
 
@@ -21,6 +23,8 @@ class Session:
         context: Name of the kubeconfig's context.
         user: Name of the user, as far as the kubeconfig knows it.
         flags: Flags that a command line needs to mean the same cluster and devices.
+        lasting: Whether an agent has the redirections, and keeps them when the session is left.
+        hint: What to try first, for who has nothing redirected yet; empty for the usual words.
     """
 
     service: RedirectionService
@@ -28,11 +32,31 @@ class Session:
     context: str = ""
     user: str = ""
     flags: tuple[str, ...] = ()
+    lasting: bool = False
+    hint: str = ""
 
 
-SessionOpener = Callable[[], AbstractAsyncContextManager[Session]]
-"""Opens a session; leaving the context ends it.
+SessionOpener = Callable[[str | None], AbstractAsyncContextManager[Session]]
+"""Opens a session with a context of the kubeconfig, or the user's own (None); leaving the context
+manager ends it.
 
 Raises:
-    VmRedirError: If there is no cluster to open it with.
+    VmRedirError: If there is no cluster to open it with, or no agent.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """The way to sessions, and what there is besides them.
+
+    Attributes:
+        open: Opens a session.
+        contexts: Returns the names of the contexts that there are; none if it is not known. Blocks.
+        examine: Looks at what this machine needs to redirect USB devices. Blocks.
+        log: The log of whoever has the redirections; None if there is none.
+    """
+
+    open: SessionOpener
+    contexts: Callable[[], Sequence[str]] = tuple
+    examine: Callable[[], Sequence[Check]] = tuple
+    log: Path | None = None

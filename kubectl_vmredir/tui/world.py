@@ -24,15 +24,18 @@ from kubectl_vmredir.tui.rates import Rates
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from kubectl_vmredir.model import LocalDevice, RedirectionId, VmiRef, VmiView
+    from kubectl_vmredir.model import DeviceUse, LocalDevice, RedirectionId, VmiRef, VmiView
     from kubectl_vmredir.service.interface import (
         Change,
+        DevicesSeen,
         ExitRisk,
         Trouble,
         VmiNews,
         VmiSlots,
     )
     from kubectl_vmredir.tui.session import Session
+
+_AGENT_TROUBLES: Final = {"AgentError", "AgentGone", "MessageMalformed", "OtherVersion"}
 
 STORY_EVENTS: Final = 200
 """So many events of a redirection are kept here; the service keeps no more either."""
@@ -63,6 +66,8 @@ class World:
     """What is known of devices, VMs and redirections.
 
     Attributes:
+        read_only: Whether nothing may be changed from here.
+        contexts: Names of the contexts that one can go to.
         session: Whom we work for; None until the cluster's configuration is read.
         unopened: Why there is no session.
         scope: Namespace whose VMs are shown; None for all.
@@ -74,9 +79,15 @@ class World:
         redirections: Ours, oldest first.
         rates: How fast they move bytes.
         closing: What the end of the service waits for; None if it does not end.
+        may_migrate: Whether the user may migrate VMs, by namespace, as far as it was asked.
+
+    Args:
+        read_only: See above.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, read_only: bool = False) -> None:
+        self.read_only = read_only
+        self.contexts: tuple[str, ...] = ()
         self.session: Session | None = None
         self.unopened: Bad | None = None
         self.scope: str | None = None
@@ -88,15 +99,18 @@ class World:
         self.redirections: dict[RedirectionId, RedirectionView] = {}
         self.rates: dict[RedirectionId, Rates] = {}
         self.closing: tuple[ExitRisk, ...] | None = None
+        self.may_migrate: dict[str, bool] = {}
+        self._fresh = True
         self._by_selector: dict[str, LocalDevice] = {}
+        self._uses: dict[LocalDevice, DeviceUse] = {}
 
     # -- what is heard ----------------------------------------------------------------------
 
     def opened(self, session: Session) -> None:
-        """The session is there."""
-        if self.session is None:
-            self.scope = session.namespace
-        self.session, self.unopened = session, None
+        """The session is there; if it was lost, what is known is heard again."""
+        if self._fresh:
+            self.scope, self._fresh = session.namespace, False
+        self.session, self.unopened, self.vmis_bad = session, None, None
         self.vmis_revision += 1
 
     def not_opened(self, trouble: Trouble, now: float) -> None:
@@ -105,24 +119,25 @@ class World:
         self.unopened = _bad(self.unopened, trouble, now)
         self.vmis_revision += 1
 
+    def leave(self) -> None:
+        """A session of another context is wanted: nothing is known any more."""
+        self.session = self.unopened = self.devices_bad = None
+        self.scope, self._fresh = None, True
+        self.redirections, self.rates, self.may_migrate = {}, {}, {}
+        self.closing = None
+        self.look_at(None)
+
     def look_at(self, scope: str | None) -> None:
         """The VMs of another namespace are wanted, or those of all."""
         self.scope, self.vmis, self.vmis_bad = scope, None, None
         self.vmis_revision += 1
 
-    def devices_seen(self, devices: Iterable[LocalDevice]) -> bool:
-        """These devices are plugged in; return whether that is news."""
-        before = self.devices, self.devices_bad
-        self.devices, self.devices_bad = tuple(devices), None
+    def devices_seen(self, seen: DevicesSeen, now: float) -> None:
+        """These devices are plugged in, or cannot be listed."""
+        self.devices = tuple(one.device for one in seen.devices)
+        self.devices_bad = _bad(self.devices_bad, seen.trouble, now) if seen.trouble else None
         self._by_selector = {str(DeviceSelector.of(device)): device for device in self.devices}
-        return before != (self.devices, None)
-
-    def devices_unseen(self, trouble: Trouble, now: float) -> bool:
-        """Devices cannot be listed; return whether that is news."""
-        before = self.devices, self.devices_bad
-        self._by_selector = {}
-        self.devices, self.devices_bad = (), _bad(self.devices_bad, trouble, now)
-        return before != (self.devices, self.devices_bad)
+        self._uses = {one.device: one.use for one in seen.devices}
 
     def hear_of_vmis(self, news: VmiNews, now: float) -> None:
         """Apply what a watcher of VMs has heard."""
@@ -180,6 +195,15 @@ class World:
                 assert_never(change)
 
     # -- what follows from it ---------------------------------------------------------------
+
+    @property
+    def agent_gone(self) -> bool:
+        """Whether it is the agent that is missing, and not the cluster."""
+        return self.unopened is not None and self.unopened.trouble.kind in _AGENT_TROUBLES
+
+    def use_of(self, device: LocalDevice) -> DeviceUse | None:
+        """Return how this machine uses a device; None if it is not plugged in any more."""
+        return self._uses.get(device)
 
     def of_device(self, device: LocalDevice) -> RedirectionView | None:
         """Return the redirection of a device."""

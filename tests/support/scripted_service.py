@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Generic, TypeVar
 
@@ -29,6 +29,8 @@ from kubectl_vmredir.service.interface import (
     BindPlan,
     BindRequest,
     Change,
+    DeviceSeen,
+    DevicesSeen,
     RedirectionChanged,
     RedirectionEnded,
     RedirectionStatus,
@@ -42,7 +44,7 @@ from kubectl_vmredir.service.interface import (
     VmiSlots,
     VmisSeen,
 )
-from kubectl_vmredir.tui.session import Session
+from kubectl_vmredir.tui.session import Entrance, Session
 
 Item = TypeVar("Item")
 
@@ -127,6 +129,8 @@ class ScriptedService:
         refusal: Raised by the next command.
         asked: What was asked for, in order.
         scopes: What VMs were watched, in order.
+        may: Whether the user may migrate VMs; an error if nobody can tell.
+        lasting: Whether the names of slots outlive a restart.
     """
 
     def __init__(self) -> None:
@@ -137,11 +141,14 @@ class ScriptedService:
         self.refusal: VmRedirError | None = None
         self.asked: list[tuple[str, object]] = []
         self.scopes: list[str | None] = []
+        self.may: bool | VmRedirError = True
+        self.lasting = True
         self._unbinds = asyncio.Event()
         self._unbinds.set()
         self._views: dict[RedirectionId, RedirectionView] = {}
         self._changes: list[_Stream[Change]] = []
         self._news: list[_Stream[VmiNews]] = []
+        self._plugs: list[_Stream[DevicesSeen]] = []
 
     # -- what a test does -------------------------------------------------------------------
 
@@ -169,6 +176,17 @@ class ScriptedService:
             for stream in self._news:
                 stream.put(item)
 
+    def plug(self, *devices: LocalDevice) -> None:
+        """Have these devices plugged in from now on, and no others."""
+        self.plugged = devices
+        for stream in self._plugs:
+            stream.put(self._seen())
+
+    def go(self, error: VmRedirError) -> None:
+        """End all that is heard, as an agent does that goes away."""
+        for stream in (*self._changes, *self._news, *self._plugs):
+            stream.put(error)
+
     def hold_unbind(self) -> None:
         """Have unbind wait, as for a migration."""
         self._unbinds.clear()
@@ -190,6 +208,16 @@ class ScriptedService:
 
     async def device_use(self, device: LocalDevice) -> DeviceUse:
         return self.uses.get(str(DeviceSelector.of(device)), DeviceUse(("usb-storage",)))
+
+    @asynccontextmanager
+    async def watch_devices(self) -> AsyncIterator[AsyncIterator[DevicesSeen]]:
+        stream: _Stream[DevicesSeen] = _Stream()
+        self._plugs.append(stream)
+        stream.put(self._seen())
+        try:
+            yield stream.items()
+        finally:
+            self._plugs.remove(stream)
 
     async def vmis(self, namespace: str | None, selector: str = "") -> Sequence[VmiSlots]:
         assert not selector
@@ -249,6 +277,28 @@ class ScriptedService:
             raise RedirectionNotFound(redirection_id)
         self.tell(RedirectionEnded(redirection_id))
 
+    async def pause(self, redirection_id: RedirectionId) -> None:
+        self._ask("pause", redirection_id)
+
+    async def resume(self, redirection_id: RedirectionId) -> None:
+        self._ask("resume", redirection_id)
+
+    async def reconnect(self, redirection_id: RedirectionId) -> None:
+        self._ask("reconnect", redirection_id)
+
+    async def may_migrate(self, namespace: str) -> bool:
+        if isinstance(self.may, VmRedirError):
+            raise self.may
+        return self.may
+
+    async def name_slots(self, vmi: VmiRef, names: Sequence[str]) -> bool:
+        self._ask("name_slots", (vmi, tuple(names)))
+        return self.lasting
+
+    async def vmi_yaml(self, vmi: VmiRef) -> str:
+        self._ask("vmi_yaml", vmi)
+        return f"kind: VirtualMachineInstance\nmetadata:\n  name: {vmi.name}\n"
+
     async def migrate(self, vmi: VmiRef) -> str:
         self._ask("migrate", vmi)
         return f"kubevirt-migrate-{vmi.name}"
@@ -266,6 +316,17 @@ class ScriptedService:
             yield stream.items()
         finally:
             self._changes.remove(stream)
+
+    def _seen(self) -> DevicesSeen:
+        if isinstance(self.plugged, UsbError):
+            return DevicesSeen((), Trouble.of(self.plugged))
+        usual = DeviceUse(("usb-storage",))
+        return DevicesSeen(
+            tuple(
+                DeviceSeen(device, self.uses.get(str(DeviceSelector.of(device)), usual))
+                for device in self.plugged
+            )
+        )
 
     def _ask(self, command: str, about: object) -> None:
         self.asked.append((command, about))
@@ -299,7 +360,33 @@ def redirection(
     )
 
 
-@asynccontextmanager
-async def session_of(service: ScriptedService) -> AsyncIterator[Session]:
-    """Open a session with the service."""
-    yield Session(service, "demo", context="lab", user="alice", flags=("--lab",))
+async def _at_once() -> None:
+    """Nothing is in the way."""
+
+
+def seen(*devices: LocalDevice) -> DevicesSeen:
+    """Return what is told of these devices, which nothing on this machine needs."""
+    return DevicesSeen(tuple(DeviceSeen(device, DeviceUse(("usb-storage",))) for device in devices))
+
+
+def entrance_to(
+    service: ScriptedService,
+    *,
+    lasting: bool = True,
+    before: Callable[[], Awaitable[None]] = _at_once,
+) -> Entrance:
+    """Return the way to a session with the service.
+
+    Args:
+        service: The service.
+        lasting: Whether an agent has it.
+        before: What comes before a session is open.
+    """
+
+    @asynccontextmanager
+    async def open_session(context: str | None) -> AsyncIterator[Session]:
+        await before()
+        context = context or "lab"
+        yield Session(service, "demo", context, "alice", flags=("--lab",), lasting=lasting)
+
+    return Entrance(open_session, contexts=lambda: ("lab", "prod"))

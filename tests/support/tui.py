@@ -12,8 +12,8 @@ from textual.pilot import Pilot
 
 from kubectl_vmredir.tui.app import VmRedirApp
 from kubectl_vmredir.tui.feed import Feed
-from kubectl_vmredir.tui.session import SessionOpener
-from tests.support.scripted_service import NOON, ScriptedService, session_of
+from kubectl_vmredir.tui.session import Entrance
+from tests.support.scripted_service import NOON, ScriptedService, entrance_to
 
 WIDE: Final = (140, 40)
 NARROW: Final = (80, 24)
@@ -69,6 +69,10 @@ class Tui:
         """Wait until the text is not on the screen any more; return what is."""
         return await self._until(lambda: text not in self.text, (f"no {text}",))
 
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something is so."""
+        await self._until(condition, ("what is not there",))
+
     async def _until(self, condition: Callable[[], bool], texts: tuple[str, ...]) -> str:
         try:
             async with asyncio.timeout(_LIMIT_S):
@@ -96,15 +100,16 @@ async def running(
     service: ScriptedService,
     *,
     size: tuple[int, int] = WIDE,
-    opener: SessionOpener | None = None,
+    entrance: Entrance | None = None,
+    read_only: bool = False,
     theme: str = "textual-dark",
 ) -> AsyncIterator[Tui]:
     """Run the program; draw at once what is heard, and try again at once what fails."""
     feed = Feed(
-        opener or (lambda: session_of(service)),
+        entrance or entrance_to(service),
+        read_only=read_only,
         wall_clock=lambda: NOON,
         backoff=lambda: itertools.repeat(3600.0),
-        devices_every_s=3600.0,
     )
     clock = Clock()
     app = VmRedirApp(feed, clock=clock, wall_clock=lambda: NOON, frame_s=0.0)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from kubectl_vmredir.bootstrap import log_file, open_service
+from kubectl_vmredir.agent.places import Places
+from kubectl_vmredir.bootstrap import account, context_names, examine_usb, log_file, open_service
 from kubectl_vmredir.cli.log import log_to
 from kubectl_vmredir.cli.options import ClusterCommand
+from kubectl_vmredir.cli.reaching import service_in_agent
 from kubectl_vmredir.errors import ExitCode, VmRedirError
 from kubectl_vmredir.tui.app import run
-from kubectl_vmredir.tui.session import Session
+from kubectl_vmredir.tui.session import Entrance, Session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,30 +29,57 @@ logger = logging.getLogger(__name__)
 
 
 @click.command("screen", cls=ClusterCommand, hidden=True)
+@click.option("--read-only", is_flag=True, help="Only look, change nothing.")
+@click.option("--foreground", is_flag=True, help="No agent: devices come back at the end.")
 @click.pass_obj
-def command(options: Options) -> int:
+def command(options: Options, read_only: bool, foreground: bool) -> int:
     """Open the program on this terminal."""
+    entrance = Entrance(
+        partial(_here if foreground else _in_agent, options),
+        contexts=partial(context_names, options),
+        examine=examine_usb,
+        log=log_file() if foreground else Places.of_user().log,
+    )
+    return show(entrance, read_only=read_only)
 
-    @asynccontextmanager
-    async def open_session() -> AsyncIterator[Session]:
-        async with open_service(options) as connection:
-            yield Session(
-                connection.service,
-                connection.namespace,
-                connection.context,
-                connection.user,
-                flags(options),
-            )
 
+def show(entrance: Entrance, *, read_only: bool = False) -> int:
+    """Open the program, until it ends; return the exit status.
+
+    Raises:
+        VmRedirError: If there is a bug, which is then in the log.
+    """
     log_to(log_file())
     try:
-        number = asyncio.run(run(open_session))
+        number = asyncio.run(run(entrance, read_only=read_only))
     except ExceptionGroup as bugs:
         logger.critical("the program ended because of a bug", exc_info=bugs)
         raise VmRedirError(
             "the program ended because of a bug in it", hint=f"It is described in {log_file()}"
         ) from None
     return ExitCode.OK if number is None else 128 + number
+
+
+@asynccontextmanager
+async def _in_agent(options: Options, context: str | None) -> AsyncIterator[Session]:
+    """Open a session with the agent, which keeps what is redirected when the session is left."""
+    options = replace(options, context=context or options.context)
+    whom = account(options)
+    async with service_in_agent(options) as reached:
+        yield Session(
+            reached.service, reached.namespace, whom.context, whom.user, flags(options),
+            lasting=True,
+        )  # fmt: skip
+
+
+@asynccontextmanager
+async def _here(options: Options, context: str | None) -> AsyncIterator[Session]:
+    """Open a session with a service in this process."""
+    options = replace(options, context=context or options.context)
+    async with open_service(options) as found:
+        yield Session(
+            found.service, found.namespace, found.context, found.user, flags(options)
+        )  # fmt: skip
 
 
 def flags(options: Options) -> tuple[str, ...]:

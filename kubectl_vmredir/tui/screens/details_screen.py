@@ -62,11 +62,15 @@ class DetailsScreen(ModalScreen[None]):
 
     def on_mount(self) -> None:
         """Show the text."""
-        self._text.show_pairs(self._make_text())
+        self.refresh_text()
 
     def show(self, world: World) -> None:
         """Show the text as it is now."""
         del world
+        self.refresh_text()
+
+    def refresh_text(self) -> None:
+        """Show the text as it is now; the same text is not drawn again."""
         self._text.show_pairs(self._make_text())
 
     def action_scroll_text(self, lines: int) -> None:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.content import Content
 from textual.screen import Screen
 
-from kubectl_vmredir.errors import VmRedirError
-from kubectl_vmredir.model import DeviceSelector, LocalDevice
-from kubectl_vmredir.service.interface import BindRequest
-from kubectl_vmredir.tui import command_lines, details, selection
-from kubectl_vmredir.tui.drawing import printable
+from kubectl_vmredir.model import LocalDevice
+from kubectl_vmredir.tui import acts, command_lines, commands, selection
+from kubectl_vmredir.tui.acting import Acting
 from kubectl_vmredir.tui.keys import Chapter, full, help_pairs, key_names
 from kubectl_vmredir.tui.screens import questions
-from kubectl_vmredir.tui.screens.bind_dialog import BindDialog
 from kubectl_vmredir.tui.screens.details_screen import DetailsScreen
-from kubectl_vmredir.tui.screens.namespace_dialog import NamespaceDialog
-from kubectl_vmredir.tui.selection import Selection, device_name, redirected_name
+from kubectl_vmredir.tui.selection import Selection, device_name
+from kubectl_vmredir.tui.widgets.command_line import CommandLine
 from kubectl_vmredir.tui.widgets.devices_pane import DevicesPane
 from kubectl_vmredir.tui.widgets.key_bar import Key, KeyBar
-from kubectl_vmredir.tui.widgets.live_text import LiveText
+from kubectl_vmredir.tui.widgets.prompt import Prompt
 from kubectl_vmredir.tui.widgets.redirection_pane import RedirectionPane
 from kubectl_vmredir.tui.widgets.row_list import RowList
 from kubectl_vmredir.tui.widgets.tab_bar import TabBar
@@ -31,14 +28,12 @@ from kubectl_vmredir.tui.widgets.top_bar import TopBar
 from kubectl_vmredir.tui.widgets.vms_pane import TreeRow, VmsPane
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Sequence
 
     from textual.app import ComposeResult
 
-    from kubectl_vmredir.model import DeviceUse
+    from kubectl_vmredir.tui.commands import Command
     from kubectl_vmredir.tui.feed import Feed
-    from kubectl_vmredir.tui.session import Session
-    from kubectl_vmredir.tui.widgets.pairs import Pair
     from kubectl_vmredir.tui.widgets.pane import Pane
     from kubectl_vmredir.tui.world import World
 
@@ -47,6 +42,9 @@ VMS: Final = 2
 REDIRECTION: Final = 3
 
 _TICK_S: Final = 1.0
+_KEEP: Final = "act('keep')"
+_PAUSE: Final = "act('pause')"
+_NO_CONTEXT: Final = "the kubeconfig has no other context"
 _PANE_CLASSES: Final = {DEVICES: "-devices", VMS: "-vms", REDIRECTION: "-redirection"}
 
 
@@ -62,16 +60,17 @@ class MainScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,b", "bind", "Bind",
                 tooltip="Plug in: choose a device, then a slot, or the other way round."),
-        Binding("u", "unbind", "Unbind", tooltip="Unplug the device from the VM."),
-        Binding("m", "migrate", "Migrate", tooltip="Have the VM moved to another node."),
-        Binding("K", "keep", "Keep", show=False,
-                tooltip="Keep the only keyboard or pointer in the VM: it is on trial."),
-        Binding("d", "details", "Details", tooltip="Show all that is known."),
+        *acts.bindings(),
         Binding("slash", "filter", "Filter",
                 tooltip="Show only what has these words; !word leaves out."),
-        Binding("c", "copy", "Copy", tooltip="Copy the command line that does the same."),
+        Binding("colon", "command_line", "Command", tooltip="Type a command."),
         Binding("n", "namespace", "Namespace", tooltip="Show the VMs of another namespace."),
         Binding("a", "all_namespaces", "All", tooltip="Show the VMs of all namespaces, or of one."),
+        Binding("x", "context", "Context", tooltip="Go to another context of the kubeconfig."),
+        Binding("l", "log", "Log", tooltip="Show what the agent writes down."),
+        Binding("c", "copy", "Copy", tooltip="Copy the command line that does the same."),
+        Binding("D", "doctor", "Doctor", show=False,
+                tooltip="Look at what this machine needs to redirect devices."),
         Binding("space", "fold", "Fold", show=False, tooltip="Hide the slots of a VM, or show."),
         Binding("1", "pane(1)", "Devices", show=False, tooltip="Go to the USB devices."),
         Binding("2", "pane(2)", "VMs", show=False, tooltip="Go to the VMs and their slots."),
@@ -99,7 +98,9 @@ class MainScreen(Screen[None]):
         self._devices = DevicesPane()
         self._vms = VmsPane()
         self._redirection = RedirectionPane(wall_clock)
-        self._prompt = LiveText(id="prompt")
+        self._prompt = Prompt()
+        self._acting = Acting(self, feed, clock)
+        self._line = CommandLine(lambda text: commands.completion(text, self.commands, feed.world))
         self._keys = KeyBar()
         self._pane = DEVICES
         self._subject = DEVICES
@@ -115,6 +116,7 @@ class MainScreen(Screen[None]):
             yield self._vms
         yield self._redirection
         yield self._prompt
+        yield self._line
         yield self._keys
 
     def on_mount(self) -> None:
@@ -133,7 +135,7 @@ class MainScreen(Screen[None]):
         picked = self._picked
         if isinstance(picked, LocalDevice) and picked not in (world.devices or ()):
             self._pick(None)
-            self._refuse(f"{device_name(picked)} was unplugged")
+            self._acting.refuse(f"{device_name(picked)} was unplugged")
         if self._seeks_slot and self._picked is not None:  # the VMs come later than the key
             self._seeks_slot = not self._vms.move_to_free_slot()
         self._show_selected()
@@ -141,22 +143,26 @@ class MainScreen(Screen[None]):
     @property
     def selected(self) -> Selection:
         """What the cursor is on, in the pane of devices or VMs that had the focus last."""
-        world = self._feed.world
+        world, in_story = self._feed.world, self._pane == REDIRECTION
         if self._subject == DEVICES:
             device = self._devices.list.row
             view = world.of_device(device) if device is not None else None
             vmi = (world.vmis or {}).get(view.status.vmi) if view is not None else None
-            return Selection(device=device, vmi=vmi, redirection=view)
+            return Selection(device=device, vmi=vmi, redirection=view, in_story=in_story)
         if (row := self._vms.list.row) is None:
             return Selection()
         ref = row.vmi.vmi.ref
         if row.slot is not None:
-            return Selection(vmi=row.vmi, slot=row.slot, redirection=world.in_slot(ref, row.slot))
-        return Selection(vmi=row.vmi, redirection=next(iter(world.of_vmi(ref)), None))
+            view = world.in_slot(ref, row.slot)
+        else:
+            view = next(iter(world.of_vmi(ref)), None)
+        return Selection(vmi=row.vmi, slot=row.slot, redirection=view, in_story=in_story)
 
     def why_not(self, action: str) -> str:
         """Return why a key cannot act now; empty if it can."""
         world, selected = self._feed.world, self.selected
+        if (act := acts.act_named(_act_of(action))) is not None:
+            return act.why_not(world, selected)
         match action:
             case "bind" if self._pane == DEVICES:
                 return selection.why_not_pick_device(world, selected)
@@ -164,36 +170,39 @@ class MainScreen(Screen[None]):
                 return selection.why_not_pick_slot(world, selected)
             case "bind":
                 return "choose a device (1) or a slot (2) to bind"
-            case "unbind":
-                return selection.why_not_unbind(selected)
-            case "migrate":
-                return selection.why_not_migrate(world, selected)
-            case "keep":
-                return selection.why_not_keep(selected)
-            case "details":
-                nothing = selected.device is None and selected.vmi is None
-                return "there is nothing here" if nothing else ""
             case "copy":
                 return "" if self._command_line() else self._why_no_command_line()
             case "namespace" | "all_namespaces":
                 return selection.why_no_session(world)
+            case "context":
+                others = len(world.contexts) > 1
+                return selection.why_not_leave_context(world) if others else _NO_CONTEXT
+            case "log":
+                return "" if self._feed.entrance.log is not None else "there is no log here"
             case _:
                 return ""
 
     def _show_selected(self) -> None:
-        self._redirection.show(self._feed.world, self.selected.redirection)
+        selected = self.selected
+        if selected.vmi is not None:
+            self._feed.look_into(selected.vmi.vmi.ref.namespace)
+        self._redirection.show(self._feed.world, selected.redirection)
         shown = [
             Key(
                 key_names(binding)[0],
-                binding.description,
+                self._label(binding),
                 binding.action,
                 works=not self.why_not(binding.action),
             )
             for binding in full(self.BINDINGS)
-            if binding.show or (binding.action == "keep" and not self.why_not("keep"))
+            if binding.show or (binding.action == _KEEP and not self.why_not(_KEEP))
         ]
         shown += [Key("?", "Help", "app.help", last=True), Key("q", "Quit", "app.quit", last=True)]
         self._keys.show_keys(shown)
+
+    def _label(self, binding: Binding) -> str:
+        paused = binding.action == _PAUSE and selection.is_paused(self.selected)
+        return "Go on" if paused else binding.description
 
     def _tick(self) -> None:
         """Throughput falls without anything being heard."""
@@ -274,6 +283,11 @@ class MainScreen(Screen[None]):
 
     # -- acting -----------------------------------------------------------------------------
 
+    def action_act(self, name: str) -> None:
+        """Do something with what the cursor is on."""
+        if not self._refused(name):
+            self._acting.act(name, self.selected)
+
     def action_bind(self) -> None:
         """Pick a device or a slot; with both of them, ask whether to bind."""
         if self._refused("bind"):
@@ -283,7 +297,7 @@ class MainScreen(Screen[None]):
             device = self._devices.list.row
             assert device is not None, "why_not has seen one"
             if isinstance(other, TreeRow):
-                self._ask_to_bind(device, other)
+                self._bind(device, other)
             else:
                 self._pick(device)
                 self.action_pane(VMS)
@@ -292,98 +306,39 @@ class MainScreen(Screen[None]):
             row = self._vms.list.row
             assert row is not None, "why_not has seen one"
             if isinstance(other, LocalDevice):
-                self._ask_to_bind(other, row)
+                self._bind(other, row)
             else:
                 self._pick(row)
                 self.action_pane(DEVICES)
 
-    def action_unbind(self) -> None:
-        """Ask whether to unplug the device."""
-        if self._refused("unbind"):
-            return
-        view = self.selected.redirection
-        assert view is not None, "why_not has seen one"
-        status, world = view.status, self._feed.world
-        done = f"{redirected_name(world, status)} is free again"
-
-        def answered(answer: str | None) -> None:
-            if answer is not None:
-                self._command(lambda session: session.service.unbind(status.id), done)
-
-        self.app.push_screen(questions.unbind(world, status, self._clock), answered)
-
-    def action_migrate(self) -> None:
-        """Ask whether to move the VM."""
-        session = self._feed.world.session
-        if self._refused("migrate") or session is None:
-            return
-        entry = self.selected.vmi
-        assert entry is not None, "why_not has seen one"
-        vmi = entry.vmi
-        done = f"{vmi.ref.name} is asked to migrate"
-
-        def answered(answer: str | None) -> None:
-            if answer is not None:
-                self._command(lambda session: session.service.migrate(vmi.ref), done)
-
-        question = questions.migrate(self._feed.world, session, vmi, self._clock)
-        self.app.push_screen(question, answered)
-
-    def action_keep(self) -> None:
-        """Keep the keyboard or pointer that is on trial."""
-        if self._refused("keep"):
-            return
-        view = self.selected.redirection
-        assert view is not None, "why_not has seen one"
-        self._command(
-            lambda session: session.service.confirm(view.status.id),
-            f"{redirected_name(self._feed.world, view.status)} stays in the VM",
-        )
-
-    def action_details(self) -> None:
-        """Show all that is known of what the cursor is on, or of its redirection."""
-        if self._refused("details"):
-            return
-        selected, world = self.selected, self._feed.world
-        if (view := selected.redirection) is not None and self._pane == REDIRECTION:
-            shown = [view]
-
-            def redirection_text() -> list[Pair]:
-                shown[0] = world.redirections.get(view.status.id, shown[0])
-                return details.of_redirection(world, shown[0])
-
-            title = f"{redirected_name(self._feed.world, view.status)} in {view.status.vmi}"
-            self.app.push_screen(DetailsScreen(title, redirection_text))
-        elif (device := selected.device) is not None:
-            self._device_details(device)
-        elif (entry := selected.vmi) is not None:
-            ref = entry.vmi.ref
-            self.app.push_screen(
-                DetailsScreen(str(ref), lambda: details.of_vmi((world.vmis or {}).get(ref, entry)))
-            )
-
     def action_copy(self) -> None:
         """Copy the command line."""
-        if self._refused("copy"):
-            return
-        command = self._command_line()
-        self.app.copy_to_clipboard(command)
-        self.notify(printable(command), title="Copied", markup=False)
+        if not self._refused("copy"):
+            self._acting.copy(self._command_line())
+
+    def action_log(self) -> None:
+        """Show the log."""
+        if not self._refused("log"):
+            self._acting.show_log()
+
+    def action_doctor(self) -> None:
+        """Look at this machine."""
+        self._acting.show_doctor()
 
     def action_namespace(self) -> None:
         """Ask for a namespace."""
         if self._refused("namespace"):
             return
-        world = self._feed.world
-        known = {ref.namespace for ref in world.vmis or {}}
-        if world.session is not None:
-            known.add(world.session.namespace)
+        known = commands.namespaces(self._feed.world)
+        self.app.push_screen(
+            questions.namespace(known, self._clock),
+            lambda name: self.action_namespace_named(name) if name is not None else None,
+        )
 
-        def answered(name: str | None) -> None:
-            if name is not None:
-                self._feed.look_at(name)
-
-        self.app.push_screen(NamespaceDialog(sorted(known), self._clock), answered)
+    def action_namespace_named(self, name: str) -> None:
+        """Show the VMs of a namespace."""
+        if not self._refused("namespace"):
+            self._feed.look_at(name)
 
     def action_all_namespaces(self) -> None:
         """Show all namespaces; if they are shown, the one of the session."""
@@ -391,6 +346,67 @@ class MainScreen(Screen[None]):
         if self._refused("all_namespaces") or session is None:
             return
         self._feed.look_at(session.namespace if self._feed.world.scope is None else None)
+
+    def action_context(self) -> None:
+        """Ask for a context."""
+        if self._refused("context"):
+            return
+        world = self._feed.world
+        now = world.session.context if world.session is not None else ""
+        self.app.push_screen(
+            questions.context(world.contexts, now, self._clock),
+            lambda name: self.action_context_named(name) if name is not None else None,
+        )
+
+    def action_context_named(self, name: str) -> None:
+        """Go to a context."""
+        if self._refused("context"):
+            return
+        if name in self._feed.world.contexts:
+            self._pick(None)
+            self._feed.go_to(name)
+        else:
+            self._acting.refuse(f"there is no context {name!r}")
+
+    def action_slots_named(self, names: str) -> None:
+        """Name the slots of a VM."""
+        if not self._refused("slots"):
+            self._acting.name_slots(self.selected, names)
+
+    def action_filter_for(self, words: str) -> None:
+        """Filter the list of the pane by these words."""
+        self._pane_widget(self._pane).filter_for(words)
+
+    # -- the command line, and the help -----------------------------------------------------
+
+    @property
+    def commands(self) -> Sequence[Command]:
+        """What can be typed on the command line."""
+        ours = full(self.BINDINGS)
+        others = [
+            dataclasses.replace(binding, action=f"app.{binding.action}")
+            for binding in full(self.app.BINDINGS)
+        ]
+        return commands.commands([*ours, *others])
+
+    def action_command_line(self) -> None:
+        """Type a command."""
+        self._line.open()
+
+    @on(CommandLine.Entered)
+    async def command_entered(self, event: CommandLine.Entered) -> None:
+        """Do what was typed."""
+        self._pane_widget(self._pane).list.focus()
+        if not event.text:
+            return
+        match commands.parse(event.text, self.commands):
+            case str(wrong):
+                self._acting.refuse(wrong)
+            case commands.Typed(command=command, argument=argument):
+                if command.argument:
+                    getattr(self, f"action_{command.action}")(argument)
+                else:
+                    await self.run_action(command.action)
 
     def chapters(self) -> list[Chapter]:
         """Return the keys of this screen, for the help."""
@@ -409,80 +425,17 @@ class MainScreen(Screen[None]):
     def _refused(self, action: str) -> bool:
         """Say why a key cannot act; return whether that is so."""
         if reason := self.why_not(action):
-            self._refuse(reason)
+            self._acting.refuse(reason)
         return bool(reason)
-
-    def _refuse(self, reason: str) -> None:
-        self.notify(printable(reason), severity="warning", markup=False)
 
     def _pick(self, picked: LocalDevice | TreeRow | None) -> None:
         """Remember one half of a bind, and ask for the other."""
         self._picked = picked
-        text = ""
-        match picked:
-            case None:
-                pass
-            case LocalDevice():
-                text = f"{device_name(picked)}: move to a slot and press enter. esc: cancel"
-            case TreeRow(vmi=entry, slot=slot):
-                where = f"{entry.vmi.ref.name}/{slot}" if slot is not None else entry.vmi.ref.name
-                text = f"{where}: move to a device and press enter. esc: cancel"
-        self._prompt.show(Content(printable(text)))
-        self._prompt.set_class(bool(text), "-asking")
+        self._prompt.show_picked(picked)
 
-    def _ask_to_bind(self, device: LocalDevice, row: TreeRow) -> None:
-        session = self._feed.world.session
-        assert session is not None, "why_not has seen one"
+    def _bind(self, device: LocalDevice, row: TreeRow) -> None:
         self._pick(None)
-        request = BindRequest(DeviceSelector.of(device), row.vmi.vmi.ref, row.slot)
-
-        def answered(request: BindRequest | None) -> None:
-            if request is not None:
-                self._command(lambda session: session.service.bind(request), "")
-
-        self.app.push_screen(BindDialog(session, request, device, self._clock), answered)
-
-    def _device_details(self, device: LocalDevice) -> None:
-        found: list[DeviceUse] = []
-        screen = DetailsScreen(
-            device_name(device), lambda: details.of_device(device, found[0] if found else None)
-        )
-
-        async def look() -> None:
-            session = self._feed.world.session
-            if session is None:
-                return
-            try:
-                found.append(await session.service.device_use(device))
-            except VmRedirError as error:
-                self._complain(error)
-            screen.show(self._feed.world)
-
-        self.app.push_screen(screen)
-        self.run_worker(look(), name="device-use", group="device-use", exclusive=True)
-
-    def _command(self, ask: Callable[[Session], Awaitable[object]], done: str) -> None:
-        """Ask something of the service, and say how it went."""
-        session = self._feed.world.session
-        if session is None:
-            self._refuse(selection.why_no_session(self._feed.world))
-            return
-
-        async def asked() -> None:
-            try:
-                await ask(session)
-            except VmRedirError as error:
-                self._complain(error)
-            else:
-                if done:
-                    self.notify(printable(done), markup=False)
-
-        self.run_worker(asked(), name="command", group="commands")
-
-    def _complain(self, error: VmRedirError) -> None:
-        hint = "\n".join(printable(line) for line in (error.hint or "").splitlines())
-        text = f"{printable(str(error))}\n{hint}" if hint else printable(str(error))
-        self.notify(text, severity="error", timeout=10, markup=False)
+        self._acting.bind(device, row)
 
     def _command_line(self) -> str:
         if (session := self._feed.world.session) is None:
@@ -495,3 +448,8 @@ class MainScreen(Screen[None]):
         if reason := selection.why_no_session(self._feed.world):
             return reason
         return "a command line needs a device (1) and a VM with slots (2)"
+
+
+def _act_of(action: str) -> str:
+    """Return the name of the act in an action, which may be the name alone."""
+    return action.removeprefix("act('").removesuffix("')")

@@ -38,6 +38,7 @@ class DevicesPane(Pane[LocalDevice]):
     def show(self, world: World) -> None:
         """Show what is known."""
         self._world = world
+        self.set_class(world.unopened is not None, "-old")
         self.refilter()
 
     def refilter(self) -> None:
@@ -54,7 +55,11 @@ class DevicesPane(Pane[LocalDevice]):
     def _device_cells(self, device: LocalDevice) -> Sequence[Content]:
         view = self._world.of_device(device) if self._world is not None else None
         serial = f" {printable(device.serial)}" if device.serial else ""
-        look = looks.of_state(view.status.state) if view is not None else looks.FREE
+        if view is not None:
+            look = looks.of_state(view.status.state)
+        else:
+            use = self._world.use_of(device) if self._world is not None else None
+            look = looks.of_unused(use)
         return (
             Content.assemble(printable(device_name(device)), (serial, looks.Tone.QUIET.style)),
             Content(device.kind),

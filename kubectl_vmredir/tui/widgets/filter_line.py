@@ -72,6 +72,11 @@ class FilterLine(Input):
         self.add_class("-open")
         self.focus()
 
+    def set_filter(self, words: str) -> None:
+        """Filter by these words, without typing."""
+        self.value = words
+        self.set_class(bool(words), "-open")
+
     def clear_filter(self) -> bool:
         """Drop the filter; return whether there was one."""
         open_before = self.has_class("-open")

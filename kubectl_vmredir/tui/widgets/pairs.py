@@ -34,8 +34,9 @@ class Pairs(Widget):
 
     def show_pairs(self, pairs: Sequence[Pair]) -> None:
         """Show these pairs."""
-        self._pairs = pairs
-        self.refresh(layout=True)
+        if not _are_same(pairs, self._pairs):
+            self._pairs = pairs
+            self.refresh(layout=True)
 
     def render(self) -> Content:
         """Draw the pairs."""
@@ -51,8 +52,18 @@ class Pairs(Widget):
         lines: list[Content] = []
         for name, value in self._pairs:
             left = indent if name else 0
-            content = value if isinstance(value, Content) else Content(value)
-            for number, text in enumerate(content.wrap(max(width - left, _NARROWEST))):
+            for number, text in enumerate(_content(value).wrap(max(width - left, _NARROWEST))):
                 label = f"{name if number == 0 else '':<{left}}"
                 lines.append(Content.assemble((label, Tone.QUIET.style), text))
         return lines
+
+
+def _are_same(pairs: Sequence[Pair], others: Sequence[Pair]) -> bool:
+    return len(pairs) == len(others) and all(
+        name == other and _content(value).is_same(_content(said))
+        for (name, value), (other, said) in zip(pairs, others, strict=True)
+    )
+
+
+def _content(value: Content | str) -> Content:
+    return value if isinstance(value, Content) else Content(value)

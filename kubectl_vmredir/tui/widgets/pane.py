@@ -85,6 +85,10 @@ class Pane(Vertical, Generic[Row]):
         """Begin to type a filter."""
         self._filter_line.open()
 
+    def filter_for(self, words: str) -> None:
+        """Show what has these words; all, if there are none."""
+        self._filter_line.set_filter(words)
+
     def clear_filter(self) -> bool:
         """Drop the filter; return whether there was one."""
         return self._filter_line.clear_filter()

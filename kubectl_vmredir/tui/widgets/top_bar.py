@@ -21,7 +21,7 @@ _QUIET = looks.Tone.QUIET.style
 
 
 class TopBar(LiveText):
-    """Shows context, namespace, user and totals."""
+    """Shows context, namespace, user, totals, and who has the redirections."""
 
     DEFAULT_CSS = """
     TopBar { height: 1; background: $panel; }
@@ -64,7 +64,7 @@ class TopBar(LiveText):
         return Content.styled("  │  " if width >= _NARROW else " │ ", _QUIET).join(parts)
 
     def _totals(self, world: World, width: int) -> Content:
-        bad = world.vmis_bad
+        bad = world.unopened or world.vmis_bad
         look = looks.of_cluster(world, time_of_day(bad.since) if bad is not None else "")
         counts = [
             (len(world.devices or ()), "device"),
@@ -80,4 +80,8 @@ class TopBar(LiveText):
         if migrating := world.migrating():
             parts.append(Content.styled(f"⇄ {migrating} migrating", looks.Tone.MOVING.style))
         parts.append(look.content)
+        if width >= _NARROW or world.agent_gone:
+            parts.append(looks.of_agent(world).content)
+        if world.read_only:
+            parts.append(Content.styled(" READ-ONLY ", "bold reverse"))
         return Content("  ").join(parts)

@@ -90,7 +90,7 @@ class VmsPane(Pane[TreeRow]):
             self.list.redraw()
             return
         self._revision = world.vmis_revision
-        self.set_class(world.vmis_bad is not None, "-old")
+        self.set_class(world.vmis_bad is not None or world.unopened is not None, "-old")
         self.refilter()
 
     def fold(self) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
 from kubectl_vmredir.errors import (
+    AgentGone,
     ClusterUnreachable,
     Forbidden,
     KubeconfigError,
@@ -18,8 +17,14 @@ from kubectl_vmredir.errors import (
 )
 from kubectl_vmredir.model import VmiRef
 from kubectl_vmredir.service.interface import Trouble, VmisSeen, VmisUncertain
-from kubectl_vmredir.tui.session import Session
-from tests.support.scripted_service import PLAIN, VMIS, ScriptedService, session_of, vmi
+from tests.support.scripted_service import (
+    PLAIN,
+    VMIS,
+    ScriptedService,
+    entrance_to,
+    redirection,
+    vmi,
+)
 from tests.support.tui import NARROW, WIDE, running
 
 SIZES = pytest.mark.parametrize("size", [WIDE, NARROW])
@@ -38,14 +43,12 @@ async def test_without_a_cluster_it_says_what_is_wrong_and_goes_on_when_there_is
         KubeconfigError("no kubeconfig is there", hint="Set KUBECONFIG, or use --lab.")
     ]
 
-    @asynccontextmanager
-    async def opener() -> AsyncIterator[Session]:
+    async def before() -> None:
         if errors:
             raise errors.pop()
-        async with session_of(service) as session:
-            yield session
 
-    async with running(service, size=size, opener=opener) as tui:
+    entrance = entrance_to(service, before=before)
+    async with running(service, size=size, entrance=entrance) as tui:
         await tui.press("2")
         text = await tui.sees(
             "✖ no cluster", "no kubeconfig is there", "Set KUBECONFIG, or use --lab."
@@ -58,13 +61,10 @@ async def test_without_a_cluster_it_says_what_is_wrong_and_goes_on_when_there_is
 async def test_the_screen_does_not_wait_for_the_cluster(service: ScriptedService) -> None:
     comes = asyncio.Event()
 
-    @asynccontextmanager
-    async def opener() -> AsyncIterator[Session]:
+    async def before() -> None:
         await comes.wait()
-        async with session_of(service) as session:
-            yield session
 
-    async with running(service, opener=opener) as tui:
+    async with running(service, entrance=entrance_to(service, before=before)) as tui:
         await tui.sees("Looking for USB devices", "Waiting for the cluster", "◌ connecting")
         await tui.press("2", "a")
         await tui.sees("the cluster is not connected yet")
@@ -160,6 +160,47 @@ async def test_when_the_api_goes_away_it_says_how_old_it_is_and_takes_that_back(
         text = await tui.sees("● live")
 
         assert "connection reset" not in text
+
+
+@SIZES
+async def test_when_the_agent_goes_away_what_was_known_stays_and_it_is_reached_again(
+    service: ScriptedService, size: tuple[int, int]
+) -> None:
+    service.redirect(redirection())
+    async with running(service, size=size) as tui:
+        await tui.press("2")
+        await tui.sees("smartcard", "● connected")
+        service.go(AgentGone("the agent has gone away"))
+        await tui.sees(
+            "✖ agent gone", "What is shown is as old as 12:00:00", "the agent has gone away",
+            "smartcard", "no news since",
+        )  # fmt: skip
+        await tui.press("j", "u")
+        await tui.sees("there is no agent: the agent has gone away")
+
+        await tui.press("ctrl+r")
+        text = await tui.sees("● live")
+
+        assert "✖" not in text
+    assert service.asked == []
+
+
+@SIZES
+async def test_an_agent_that_cannot_be_started_is_said(
+    service: ScriptedService, size: tuple[int, int]
+) -> None:
+    errors: list[VmRedirError] = [AgentGone("no agent is running")]
+
+    async def before() -> None:
+        if errors:
+            raise errors.pop()
+
+    entrance = entrance_to(service, before=before)
+    async with running(service, size=size, entrance=entrance) as tui:
+        await tui.press("2")
+        await tui.sees("✖ No agent", "no agent is running", "ctrl+r: now")
+        await tui.press("ctrl+r")
+        await tui.sees("smartcard", "● live")
 
 
 async def test_a_token_that_expires_is_said_and_what_was_known_stays(

@@ -5,11 +5,11 @@ import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from kubectl_vmredir.errors import ClusterUnreachable, KubeconfigError
+from kubectl_vmredir.errors import AgentGone, ClusterUnreachable, KubeconfigError
 from kubectl_vmredir.tui.feed import Feed
-from kubectl_vmredir.tui.session import Session
+from kubectl_vmredir.tui.session import Entrance, Session
 from kubectl_vmredir.tui.world import World
-from tests.support.scripted_service import NOON, STICK, TOKEN, ScriptedService, session_of
+from tests.support.scripted_service import NOON, STICK, VMIS, ScriptedService, entrance_to
 
 
 class Follower:
@@ -39,10 +39,9 @@ async def followed(feed: Feed) -> AsyncIterator[Follower]:
 
 def a_feed(service: ScriptedService) -> Feed:
     return Feed(
-        lambda: session_of(service),
+        entrance_to(service),
         wall_clock=lambda: NOON,
         backoff=lambda: itertools.repeat(0.0),
-        devices_every_s=0.0,
     )
 
 
@@ -52,7 +51,8 @@ async def test_a_device_is_seen_without_anybody_asking_for_it() -> None:
     feed = a_feed(service)
 
     async with followed(feed) as follower:
-        service.plugged = (STICK,)
+        await follower.until(lambda world: world.devices is not None)
+        service.plug(STICK)
         await follower.until(lambda world: world.devices)
 
     assert feed.world.devices == (STICK,)
@@ -66,24 +66,18 @@ async def test_what_fails_is_tried_again_by_itself() -> None:
     async with followed(feed) as follower:
         await follower.until(lambda world: world.vmis_bad)
         service.there = ()
-        service.plugged = (TOKEN,)
-        await follower.until(lambda world: world.devices and world.vmis_bad is None)
-
-    assert feed.world.vmis == {}
+        await follower.until(lambda world: world.vmis == {} and world.vmis_bad is None)
 
 
 async def test_a_session_is_opened_again_until_it_opens() -> None:
     service = ScriptedService()
     errors = [KubeconfigError("broken"), KubeconfigError("broken still")]
 
-    @asynccontextmanager
-    async def opener() -> AsyncIterator[Session]:
+    async def before() -> None:
         if errors:
             raise errors.pop()
-        async with session_of(service) as session:
-            yield session
 
-    feed = Feed(opener, backoff=lambda: itertools.repeat(0.0), devices_every_s=3600.0)
+    feed = Feed(entrance_to(service, before=before), backoff=lambda: itertools.repeat(0.0))
     async with followed(feed) as follower:
         await follower.until(lambda world: world.session and world.vmis and world.devices)
 
@@ -95,16 +89,63 @@ async def test_the_session_is_left_at_the_end() -> None:
     service = ScriptedService()
     left: list[bool] = []
 
+    usual = entrance_to(service)
+
     @asynccontextmanager
-    async def opener() -> AsyncIterator[Session]:
-        async with session_of(service) as session:
+    async def opener(context: str | None) -> AsyncIterator[Session]:
+        async with usual.open(context) as session:
             try:
                 yield session
             finally:
                 left.append(True)
 
-    async with followed(Feed(opener, devices_every_s=3600.0)) as follower:
+    async with followed(Feed(Entrance(opener))) as follower:
         await follower.until(lambda world: world.vmis)
         assert not left
 
     assert left == [True]
+
+
+async def test_a_session_that_is_lost_is_opened_again_with_all_that_it_tells() -> None:
+    service = ScriptedService()
+    feed = a_feed(service)
+    async with followed(feed) as follower:
+        await follower.until(lambda world: world.vmis and world.devices)
+        service.there = VMIS[:1]
+        service.go(AgentGone("the agent has gone away"))
+        await follower.until(lambda world: world.session and len(world.vmis or ()) == 1)
+
+    assert feed.world.unopened is None
+
+
+async def test_another_context_is_another_session() -> None:
+    service = ScriptedService()
+    feed = a_feed(service)
+    async with followed(feed) as follower:
+        await follower.until(lambda world: world.session and world.contexts)
+        feed.go_to("prod")
+        assert feed.world.session is None
+        await follower.until(lambda world: world.session and world.vmis)
+
+    assert feed.world.session is not None
+    assert feed.world.session.context == "prod"
+
+
+async def test_it_is_asked_once_whether_vms_may_be_migrated() -> None:
+    service = ScriptedService()
+    service.may = ClusterUnreachable("no answer")
+    feed = a_feed(service)
+    async with followed(feed) as follower:
+        await follower.until(lambda world: world.session)
+        feed.look_into("demo")
+        feed.look_into("prod")
+        feed.look_into("prod")
+        await follower.until(lambda world: world.vmis)
+        assert feed.world.may_migrate == {}
+
+        service.may = False
+        feed.try_again()
+        feed.look_into("demo")
+        await follower.until(lambda world: world.may_migrate)
+
+    assert feed.world.may_migrate == {"demo": False}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from kubectl_vmredir.errors import Forbidden
-from kubectl_vmredir.model import DeviceSelector, RedirectionState
-from kubectl_vmredir.service.interface import BindRequest, StoryEvent, VmisSeen
+from kubectl_vmredir.model import Check, DeviceSelector, Outcome, RedirectionState
+from kubectl_vmredir.service.interface import BindRequest, RedirectionChanged, StoryEvent, VmisSeen
 from kubectl_vmredir.tui.app import VmRedirApp
 from kubectl_vmredir.tui.keys import full, key_names
 from kubectl_vmredir.tui.screens.dialog import DEAF_S
+from kubectl_vmredir.tui.screens.log_screen import LogScreen
 from kubectl_vmredir.tui.screens.main_screen import MainScreen
 from kubectl_vmredir.tui.widgets.row_list import RowList
 from tests.support.scripted_service import (
@@ -21,6 +23,7 @@ from tests.support.scripted_service import (
     TOKEN,
     VMIS,
     ScriptedService,
+    entrance_to,
     redirection,
     vmi,
 )
@@ -98,8 +101,7 @@ async def test_a_picked_device_that_is_unplugged_is_dropped(service: ScriptedSer
     async with running(service) as tui:
         await tui.sees("smartcard")
         await tui.press("enter")
-        tui.feed.world.devices_seen([TOKEN])
-        tui.feed.changed()
+        service.plug(TOKEN)
         text = await tui.sees("DataTraveler 3.0 was unplugged")
 
         assert "move to a slot" not in text
@@ -338,28 +340,48 @@ async def test_q_ends_at_once_if_nothing_is_redirected(service: ScriptedService)
 
 
 @pytest.mark.parametrize("key", ["q", "ctrl+c", "ctrl+q"])
-async def test_with_a_live_redirection_it_is_asked_before_the_end(
+async def test_what_the_agent_has_stays_in_the_background_unless_one_says_otherwise(
     service: ScriptedService, key: str
 ) -> None:
     async with running(with_stick(service)) as tui:
         await tui.sees("● connected")
         await tui.press(key)
-        await tui.sees("1 device is plugged into VMs")
+        await tui.sees("1 device is plugged into VMs", "Keep in background", "Stop all", "Cancel")
+        await tui.press("enter")
+
+        assert not tui.app.is_running
+    assert service.asked == []
+
+
+async def test_who_cancels_stays(service: ScriptedService) -> None:
+    async with running(with_stick(service)) as tui:
+        await tui.sees("● connected")
+        await tui.press("q", "escape")
+
+        assert tui.app.is_running
+        assert "Keep in background" not in tui.text
+
+
+async def test_what_is_in_this_window_is_lost_with_it_so_cancel_has_the_focus(
+    service: ScriptedService,
+) -> None:
+    entrance = entrance_to(with_stick(service), lasting=False)
+    async with running(service, entrance=entrance) as tui:
+        await tui.sees("● connected", "this window")
+        await tui.press("q")
+        await tui.sees("The VMs lose them when it ends.")
         await hears_again(tui)
         await tui.press("enter")
 
         assert tui.app.is_running
-        assert "1 device is plugged" not in tui.text
     assert service.asked == []
 
 
-async def test_who_wants_to_quit_waits_until_all_is_unplugged(service: ScriptedService) -> None:
+async def test_who_wants_to_stop_all_waits_until_all_is_unplugged(service: ScriptedService) -> None:
     service.hold_unbind()
     async with running(with_stick(service)) as tui:
         await tui.sees("● connected")
-        await tui.press("q")
-        await hears_again(tui)
-        await tui.press("right", "enter")
+        await tui.press("q", "right", "enter")
         await tui.sees("Unplugging", "as soon as that cannot harm its VM")
         assert tui.app.is_running
 
@@ -367,6 +389,173 @@ async def test_who_wants_to_quit_waits_until_all_is_unplugged(service: ScriptedS
         await tui.ends()
 
     assert service.asked == [("unbind", redirection().id)]
+
+
+async def test_r_reconnects_after_asking(service: ScriptedService) -> None:
+    async with running(with_stick(service)) as tui:
+        await tui.sees("● connected")
+        await tui.press("r")
+        await tui.sees("Reconnect DataTraveler 3.0", "for a moment")
+        await hears_again(tui)
+        await tui.press("right", "enter")
+
+    assert service.asked == [("reconnect", redirection().id)]
+
+
+async def test_r_asks_nothing_where_there_is_nothing_to_lose(service: ScriptedService) -> None:
+    service.redirect(dataclasses.replace(redirection(), state=RedirectionState.BLOCKED))
+    async with running(service) as tui:
+        await tui.sees("✖ blocked")
+        await tui.press("r")
+
+    assert service.asked == [("reconnect", redirection().id)]
+
+
+async def test_p_pauses_after_asking_and_then_goes_on(service: ScriptedService) -> None:
+    async with running(with_stick(service)) as tui:
+        await tui.sees("● connected")
+        await tui.press("p")
+        await tui.sees("Pause DataTraveler 3.0 in demo/fedora")
+        await hears_again(tui)
+        await tui.press("right", "enter")
+        await tui.sees("DataTraveler 3.0 is paused: p goes on")
+
+        paused = dataclasses.replace(redirection(), state=RedirectionState.PAUSED)
+        service.tell(RedirectionChanged(paused))
+        await tui.sees("‖ paused", "p Go on")
+        await tui.press("p")
+        await tui.sees("DataTraveler 3.0 goes on")
+
+    assert service.asked == [("pause", redirection().id), ("resume", redirection().id)]
+
+
+async def test_m_says_what_is_missing_where_the_user_may_not_migrate(
+    service: ScriptedService,
+) -> None:
+    service.may = False
+    async with running(service) as tui:
+        await tui.sees("smartcard")
+        await tui.press("2")
+        await tui.until(lambda: tui.feed.world.may_migrate == {"demo": False})
+        await tui.press("m")
+        await tui.sees("kubevirt.io:migrate")
+
+    assert service.asked == []
+
+
+async def test_x_goes_to_another_context(service: ScriptedService) -> None:
+    async with running(service) as tui:
+        await tui.sees("smartcard", "ctx lab")
+        await tui.press("x")
+        await tui.sees("now: lab", "others: prod")
+        await tui.press("enter")
+        await tui.sees("ctx prod", "smartcard")
+
+
+async def test_x_does_not_unplug_what_is_in_this_window(service: ScriptedService) -> None:
+    entrance = entrance_to(with_stick(service), lasting=False)
+    async with running(service, entrance=entrance) as tui:
+        await tui.sees("● connected")
+        await tui.press("x")
+        await tui.sees("devices are plugged in from this window")
+
+
+async def test_y_shows_the_vm_as_the_cluster_keeps_it(service: ScriptedService) -> None:
+    async with running(service) as tui:
+        await tui.sees("smartcard")
+        await tui.press("2", "y")
+        await tui.sees("kind: VirtualMachineInstance", "  name: fedora")
+        await tui.press("escape")
+        assert isinstance(tui.app.screen, MainScreen)
+
+
+async def test_l_shows_the_log_as_it_grows(service: ScriptedService, tmp_path: Path) -> None:
+    log = tmp_path / "agent.log"
+    log.write_text("the agent begins\n")
+    entrance = dataclasses.replace(entrance_to(service), log=log)
+    async with running(service, entrance=entrance) as tui:
+        await tui.sees("smartcard")
+        await tui.press("l")
+        await tui.sees("agent.log", "the agent begins")
+        log.write_text("the agent begins\n\x1b[2Jbound\n")
+        screen = tui.app.screen
+        assert isinstance(screen, LogScreen)
+        screen.look()
+        await tui.sees("\\x1b[2Jbound")
+
+
+async def test_capital_d_looks_at_this_machine(service: ScriptedService) -> None:
+    checks = (
+        Check("libusb", Outcome.OK, "libusb-1.0.so.0 is there"),
+        Check("udev rule", Outcome.FAILED, "there is none", "sudo udevadm trigger"),
+    )
+    entrance = dataclasses.replace(entrance_to(service), examine=lambda: checks)
+    async with running(service, entrance=entrance) as tui:
+        await tui.sees("smartcard")
+        await tui.press("D")
+        await tui.sees("● ok  libusb-1.0.so.0 is there", "✖ failed", "run: sudo udevadm trigger")
+
+
+async def test_capital_n_names_the_slots_of_a_vm(service: ScriptedService) -> None:
+    async with running(service) as tui:
+        await tui.sees("smartcard")
+        await tui.press("2", "N")
+        await tui.sees("Name the slots of demo/fedora", "flash,token")
+        await tui.press("comma", "A", "enter")
+        await tui.sees("'A' is no name of a slot")
+        await tui.press("backspace", *"card", "enter")
+        await tui.sees("the slots of fedora are named", "card")
+
+    assert service.asked == [("name_slots", (FEDORA, ("flash", "token", "card")))]
+
+
+async def test_names_that_a_restart_loses_are_said_to_be_so(service: ScriptedService) -> None:
+    service.lasting = False
+    async with running(service) as tui:
+        await tui.sees("smartcard")
+        await tui.press("2", "N", "enter")
+        await tui.sees("there is no VM of that")
+
+
+async def test_a_command_can_be_typed_and_is_completed(service: ScriptedService) -> None:
+    async with running(service) as tui:
+        await tui.sees("smartcard")
+        await tui.press("colon", *"ctx p")
+        await tui.sees("ctx prod")
+        await tui.press("tab", "enter")
+        await tui.sees("ctx prod", "smartcard")
+        await tui.press("colon", *"ns other", "enter")
+        await tui.sees("No VM runs in namespace other.")
+
+
+async def test_a_command_that_does_not_exist_is_refused_with_the_one_that_was_meant(
+    service: ScriptedService,
+) -> None:
+    async with running(service) as tui:
+        await tui.sees("smartcard")
+        await tui.press("colon", *"unbimd", "enter")
+        await tui.sees("there is no command 'unbimd': did you mean 'unbind'?")
+        await tui.press("colon", *"q", "escape")
+
+        assert tui.app.is_running
+        assert isinstance(tui.app.focused, RowList)
+
+
+async def test_q_on_the_command_line_is_the_key(service: ScriptedService) -> None:
+    async with running(service) as tui:
+        await tui.sees("smartcard")
+        await tui.press("colon", "q", "enter")
+        await tui.ends()
+
+
+@pytest.mark.parametrize("key", ["enter", "u", "r", "p", "m", "N"])
+async def test_who_only_looks_changes_nothing(service: ScriptedService, key: str) -> None:
+    async with running(with_stick(service), read_only=True) as tui:
+        await tui.sees("● connected", "READ-ONLY")
+        await tui.press(key)
+        await tui.sees("this is --read-only")
+
+    assert service.asked == []
 
 
 @pytest.mark.parametrize(

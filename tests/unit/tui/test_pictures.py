@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from kubectl_vmredir.errors import ClusterUnreachable, DeviceUnsafe, Forbidden
+from kubectl_vmredir.errors import AgentGone, ClusterUnreachable, DeviceUnsafe, Forbidden
 from kubectl_vmredir.model import (
+    Check,
     Danger,
     DeviceSelector,
     DeviceUse,
     Finding,
     HandoverKind,
+    Outcome,
     RedirectionState,
 )
 from kubectl_vmredir.service.interface import (
@@ -37,6 +40,7 @@ from tests.support.scripted_service import (
     VMIS,
     WIN11,
     ScriptedService,
+    entrance_to,
     migrating,
     redirection,
     vmi,
@@ -57,6 +61,11 @@ STORY = (
         "plugged in again",
         Handover(HandoverKind.COLD, 812.4, "node-3", "node-1"),
     ),
+)
+CHECKS = (
+    Check("libusb", Outcome.OK, "libusb-1.0.so.0 is loaded"),
+    Check("libusbredirhost", Outcome.OK, "libusbredirhost.so.1 is loaded"),
+    Check("access", Outcome.FAILED, "you may not open 2 of 3 devices", "sudo udevadm trigger"),
 )
 NUMBERS = Numbers(
     bytes_up=38_000_000, bytes_down=120_000, migrations_survived=1, last_outage_ms=930.0,
@@ -182,8 +191,80 @@ async def test_the_quit_dialog(size: tuple[int, int]) -> None:
     async with running(busy(), size=size) as tui:
         await settled(tui, size)
         await tui.press("q")
-        await tui.sees("Unplug and quit")
+        await tui.sees("Keep in background")
         await compare(tui, name("quit", size))
+
+
+@SIZES
+async def test_the_quit_dialog_of_a_window_of_its_own(size: tuple[int, int]) -> None:
+    service = busy()
+    entrance = entrance_to(service, lasting=False)
+    async with running(service, size=size, entrance=entrance) as tui:
+        await settled(tui, size)
+        await tui.press("q")
+        await tui.sees("Unplug and quit")
+        await compare(tui, name("quit-window", size))
+
+
+@SIZES
+@pytest.mark.parametrize(
+    ("keys", "what", "seen"),
+    [
+        (("r",), "reconnect", "for a moment"),
+        (("p",), "pause", "until you press p again"),
+        (("x",), "context", "others: prod"),
+        (("2", "N"), "name-slots", "Up to four names"),
+        (("2", "y"), "yaml", "kind: VirtualMachineInstance"),
+        (("D",), "doctor", "run: sudo udevadm trigger"),
+        (("colon", *"ctx pr"), "command-line", "ctx prod"),
+    ],
+)
+async def test_what_else_keys_open(
+    size: tuple[int, int], keys: tuple[str, ...], what: str, seen: str
+) -> None:
+    service = busy()
+    entrance = dataclasses.replace(entrance_to(service), examine=lambda: CHECKS)
+    async with running(service, size=size, entrance=entrance) as tui:
+        await settled(tui, size)
+        await tui.press(*keys)
+        await tui.sees(seen)
+        await compare(tui, name(what, size))
+
+
+@SIZES
+async def test_the_log(
+    size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    log = Path("agent.log")
+    log.write_text(  # noqa: ASYNC240 - nothing runs yet
+        "12:00:00 the agent begins\n12:00:07 r1: connected\n"
+    )
+    service = busy()
+    entrance = dataclasses.replace(entrance_to(service), log=log)
+    async with running(service, size=size, entrance=entrance) as tui:
+        await settled(tui, size)
+        await tui.press("l")
+        await tui.sees("r1: connected")
+        await compare(tui, name("log", size))
+
+
+@SIZES
+async def test_who_only_looks(size: tuple[int, int]) -> None:
+    async with running(busy(), size=size, read_only=True) as tui:
+        await settled(tui, size)
+        await compare(tui, name("read-only", size))
+
+
+@SIZES
+async def test_the_agent_is_gone(size: tuple[int, int]) -> None:
+    service = busy()
+    async with running(service, size=size) as tui:
+        await settled(tui, size)
+        await tui.press("2")
+        service.go(AgentGone("the agent has gone away"))
+        await tui.sees("as old as", "agent gone")
+        await compare(tui, name("agent-gone", size))
 
 
 @SIZES

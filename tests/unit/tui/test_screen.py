@@ -13,9 +13,9 @@ from tests.support.scripted_service import (
     TOKEN,
     VMIS,
     ScriptedService,
+    entrance_to,
     migrating,
     redirection,
-    session_of,
     vmi,
 )
 from tests.support.tui import NARROW, Tui, running
@@ -44,8 +44,7 @@ async def test_what_changes_nothing_writes_nothing() -> None:
         for _ in range(5):
             service.tell_vmis(VmisSeen(VMIS), VmiChanged(VMIS[0]))
             service.tell(NumbersSampled(redirection().id, Numbers()))
-            tui.feed.world.devices_seen([STICK, TOKEN])
-            tui.feed.changed()
+            service.plug(STICK, TOKEN)
             await tui.pilot.pause()
 
         assert written.characters == 0
@@ -67,7 +66,7 @@ async def test_a_migration_is_seen_from_its_source_to_its_target() -> None:
 
 async def test_drawings_are_not_closer_together_than_a_frame() -> None:
     service = ScriptedService()
-    feed = Feed(lambda: session_of(service))
+    feed = Feed(entrance_to(service))
     app = VmRedirApp(feed, clock=lambda: 1000.0, frame_s=3600.0)
     async with app.run_test() as pilot:
         await pilot.pause()
@@ -107,14 +106,12 @@ async def test_the_cursor_stays_with_its_device_when_others_come_and_go() -> Non
         devices = tui.app.screen.query_one("#devices").query_one(RowList)
         assert devices.row == TOKEN
 
-        tui.feed.world.devices_seen([TOKEN])
-        tui.feed.changed()
-        await tui.pilot.pause()
+        service.plug(TOKEN)
+        await tui.sees_no_more("DataTraveler")
         assert devices.row == TOKEN
 
-        tui.feed.world.devices_seen([STICK])
-        tui.feed.changed()
-        await tui.pilot.pause()
+        service.plug(STICK)
+        await tui.sees_no_more("YubiKey")
         assert devices.row == STICK
 
 

@@ -9,11 +9,17 @@ from kubectl_vmredir.model import RedirectionState
 from kubectl_vmredir.service.interface import RedirectionChanged, Trouble, VmiSlots, VmisSeen
 from kubectl_vmredir.tui.selection import (
     Selection,
+    is_paused,
     why_no_session,
+    why_no_vmi,
     why_not_keep,
+    why_not_leave_context,
     why_not_migrate,
+    why_not_name_slots,
+    why_not_pause,
     why_not_pick_device,
     why_not_pick_slot,
+    why_not_reconnect,
     why_not_unbind,
 )
 from kubectl_vmredir.tui.session import Session
@@ -28,6 +34,7 @@ from tests.support.scripted_service import (
     ScriptedService,
     migrating,
     redirection,
+    seen,
     vmi,
 )
 
@@ -37,7 +44,7 @@ def world() -> World:
     """A world with a session, two devices, three VMs, and the stick in fedora/flash."""
     world = World()
     world.opened(Session(ScriptedService(), "demo"))
-    world.devices_seen([STICK, TOKEN])
+    world.devices_seen(seen(STICK, TOKEN), NOON)
     world.hear_of_vmis(VmisSeen(VMIS), NOON)
     world.hear(RedirectionChanged(redirection()), NOON)
     return world
@@ -125,7 +132,62 @@ def test_only_what_is_redirected_can_be_unbound_and_only_what_is_on_trial_kept(
     assert view is not None
     on_trial = dataclasses.replace(view, status=dataclasses.replace(view.status, trial_ends=NOON))
 
-    assert why_not_unbind(Selection(redirection=view)) == ""
-    assert why_not_unbind(Selection()) == "nothing is plugged into a VM here"
-    assert why_not_keep(Selection(redirection=view)) == "no keyboard or pointer is on trial here"
-    assert why_not_keep(Selection(redirection=on_trial)) == ""
+    assert why_not_unbind(world, Selection(redirection=view)) == ""
+    assert why_not_unbind(world, Selection()) == "nothing is plugged into a VM here"
+    assert (
+        why_not_keep(world, Selection(redirection=view))
+        == "no keyboard or pointer is on trial here"
+    )
+    assert why_not_keep(world, Selection(redirection=on_trial)) == ""
+
+
+def test_nothing_is_changed_where_nothing_may_be(world: World) -> None:
+    world.read_only = True
+    view = world.of_device(STICK)
+    selected = Selection(device=TOKEN, vmi=VMIS[0], redirection=view)
+
+    for reason in (
+        why_not_pick_device(world, selected),
+        why_not_pick_slot(world, selected),
+        why_not_unbind(world, selected),
+        why_not_reconnect(world, selected),
+        why_not_pause(world, selected),
+        why_not_migrate(world, selected),
+        why_not_name_slots(world, selected),
+    ):
+        assert reason == "this is --read-only: nothing is changed from here"
+    assert why_no_vmi(world, selected) == ""
+
+
+def test_who_may_not_migrate_is_told_what_would_let_them(world: World) -> None:
+    world.may_migrate["demo"] = False
+
+    assert why_not_migrate(world, Selection(vmi=VMIS[0])) == (
+        "you may not migrate the VMs of namespace demo: "
+        "the ClusterRole kubevirt.io:migrate would let you"
+    )
+
+
+def test_what_is_paused_is_gone_on_with_and_not_reconnected(world: World) -> None:
+    paused = dataclasses.replace(redirection(), state=RedirectionState.PAUSED)
+    world.hear(RedirectionChanged(paused), NOON)
+    selected = Selection(redirection=world.of_device(STICK))
+
+    assert is_paused(selected)
+    assert why_not_pause(world, selected) == ""
+    assert why_not_reconnect(world, selected) == "it is paused: press p to go on"
+
+
+def test_slots_are_named_of_a_vm_that_has_some(world: World) -> None:
+    assert why_not_name_slots(world, Selection(vmi=VMIS[0])) == ""
+    assert why_not_name_slots(world, Selection()) == "no VM is chosen: press 2 and move to one"
+    assert "has no USB slots" in why_not_name_slots(world, Selection(vmi=VMIS[1]))
+
+
+@pytest.mark.parametrize(("lasting", "can"), [(True, True), (False, False)])
+def test_a_context_is_only_left_if_that_unplugs_nothing(
+    world: World, lasting: bool, can: bool
+) -> None:
+    world.opened(Session(ScriptedService(), "demo", lasting=lasting))
+
+    assert (why_not_leave_context(world) == "") is can

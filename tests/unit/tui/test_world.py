@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from kubectl_vmredir.errors import ClusterUnreachable
+from kubectl_vmredir.errors import AgentGone, ClusterUnreachable
 from kubectl_vmredir.model import RedirectionState
 from kubectl_vmredir.service.interface import (
+    DevicesSeen,
     Numbers,
     NumbersSampled,
     RedirectionChanged,
@@ -19,6 +20,7 @@ from kubectl_vmredir.service.interface import (
     VmisSeen,
     VmisUncertain,
 )
+from kubectl_vmredir.tui.session import Session
 from kubectl_vmredir.tui.world import STORY_EVENTS, World
 from tests.support.scripted_service import (
     FEDORA,
@@ -28,8 +30,10 @@ from tests.support.scripted_service import (
     TOKEN,
     VMIS,
     WIN11,
+    ScriptedService,
     migrating,
     redirection,
+    seen,
     vmi,
 )
 
@@ -39,7 +43,7 @@ EVENT = StoryEvent(NOON, RedirectionState.CONNECTED, "plugged in")
 
 def test_a_redirection_is_found_by_its_device_and_by_its_slot() -> None:
     world = World()
-    world.devices_seen([STICK, TOKEN])
+    world.devices_seen(seen(STICK, TOKEN), NOON)
 
     world.hear(RedirectionChanged(redirection()), NOON)
 
@@ -119,14 +123,51 @@ def test_what_is_known_of_vms_stays_while_there_is_no_news_and_it_is_said_since_
     assert world.vmis_bad is None
 
 
-def test_the_same_devices_are_no_news() -> None:
+def test_devices_that_cannot_be_listed_are_none_and_it_is_said_since_when() -> None:
     world = World()
+    world.devices_seen(seen(STICK), NOON)
+    assert world.use_of(STICK) is not None
 
-    assert world.devices_seen([STICK])
-    assert not world.devices_seen([STICK])
-    assert world.devices_unseen(UNREACHABLE, NOON)
-    assert not world.devices_unseen(UNREACHABLE, NOON + 1)
-    assert world.devices_seen([STICK])
+    world.devices_seen(DevicesSeen((), UNREACHABLE), NOON + 1)
+    world.devices_seen(DevicesSeen((), UNREACHABLE), NOON + 60)
+
+    assert world.devices == ()
+    assert world.use_of(STICK) is None
+    assert world.devices_bad is not None
+    assert world.devices_bad.since == NOON + 1
+
+    world.devices_seen(seen(STICK), NOON + 61)
+    assert world.devices_bad is None
+
+
+def test_a_session_that_is_lost_and_found_keeps_what_is_looked_at() -> None:
+    world = World()
+    world.opened(Session(ScriptedService(), "demo"))
+    world.look_at("prod")
+    world.hear_of_vmis(VmisSeen(VMIS), NOON)
+
+    world.not_opened(Trouble.of(AgentGone("gone")), NOON)
+    assert world.agent_gone
+    assert world.vmis
+
+    world.opened(Session(ScriptedService(), "demo"))
+    assert world.scope == "prod"
+    assert not world.agent_gone
+
+
+def test_of_another_context_nothing_is_known() -> None:
+    world = World()
+    world.opened(Session(ScriptedService(), "demo"))
+    world.hear_of_vmis(VmisSeen(VMIS), NOON)
+    world.hear(RedirectionChanged(redirection()), NOON)
+    world.may_migrate["demo"] = False
+
+    world.leave()
+    assert (world.session, world.vmis) == (None, None)
+    assert (world.redirections, world.may_migrate) == ({}, {})
+
+    world.opened(Session(ScriptedService(), "other"))
+    assert world.scope == "other"
 
 
 def test_a_migration_that_has_ended_is_none_any_more() -> None:

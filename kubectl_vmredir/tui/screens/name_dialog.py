@@ -1,8 +1,7 @@
-"""Which namespace to show; typed, for there are users who may not list them."""
+"""Asks for a name, which is typed: there are users who may not list what there is."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 from textual.content import Content
@@ -19,24 +18,44 @@ if TYPE_CHECKING:
 
     from textual.widget import Widget
 
-_SHOW: Final = "show"
-_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_TAKE: Final = "take"
 
 
-class NamespaceDialog(Dialog[str]):
-    """Asks for a namespace.
+class NameDialog(Dialog[str]):
+    """A line to type in; the answer is what was typed.
 
     Args:
-        known: Namespaces that were seen.
+        title: Stands in the frame; may hold untrusted text.
         clock: Returns seconds.
+        button: What the button says.
+        wrong: Says what is wrong with a name; nothing if it is right.
+        known: Names to complete.
+        value: What is there to begin with.
+        placeholder: What is wanted.
+        note: What there is to know; may hold untrusted text.
     """
 
-    def __init__(self, known: Sequence[str], clock: Callable[[], float]) -> None:
-        super().__init__("Namespace", clock)
-        self._known = [name for name in known if _LABEL.fullmatch(name)]
+    def __init__(
+        self,
+        title: str,
+        clock: Callable[[], float],
+        *,
+        button: str,
+        wrong: Callable[[str], str],
+        known: Sequence[str] = (),
+        value: str = "",
+        placeholder: str = "",
+        note: str = "",
+    ) -> None:
+        super().__init__(title, clock)
+        self._button = button
+        self._wrong = wrong
+        self._note = note
         self._input = Input(
-            placeholder="name of a namespace",
-            suggester=SuggestFromList(self._known) if self._known else None,
+            value,
+            placeholder=placeholder,
+            suggester=SuggestFromList(known) if known else None,
+            select_on_focus=False,
             compact=True,
         )
         self._input.cursor_blink = False
@@ -48,27 +67,26 @@ class NamespaceDialog(Dialog[str]):
 
     def choices(self) -> Iterable[Choice]:
         """See :meth:`Dialog.choices`."""
-        return (Choice(CANCEL, "Cancel"), Choice(_SHOW, "Show"))
+        return (Choice(CANCEL, "Cancel"), Choice(_TAKE, self._button))
 
     def chosen(self, choice: str) -> None:
         """See :meth:`Dialog.chosen`."""
         name = self._input.value.strip()
-        if _LABEL.fullmatch(name):
+        if wrong := self._wrong(name):
+            self._say(f"✖ {wrong}", Tone.BAD)
+            self._input.focus()
+        else:
             self.dismiss(name)
-            return
-        self._say(f"✖ {name!r} is no name of a namespace", Tone.BAD)
-        self._input.focus()
 
     def on_mount(self) -> None:
         """Begin to type."""
-        seen = ", ".join(self._known)
-        self._say(f"seen: {seen}" if seen else "a shows all namespaces", Tone.QUIET)
+        self._say(self._note, Tone.QUIET)
         self._input.focus()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter is the button."""
         event.stop()
-        self.chosen(_SHOW)
+        self.chosen(_TAKE)
 
     def _say(self, text: str, tone: Tone) -> None:
         self._text.show(Content.styled(f"\n{printable(text)}", tone.style))
