@@ -42,6 +42,9 @@ _KEEPALIVE: Final = (
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000),  # ms, while there is something to send
 )
 
+_LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+"""A watch has a connection for itself: with a limit, requests would wait for ever behind them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Access:
@@ -204,6 +207,7 @@ class _Pool:
                 trust_env=False,
                 proxy=proxy_for(config.server, config.proxy_url, config.environ),
                 socket_options=_KEEPALIVE,
+                limits=_LIMITS,
             ),
             headers={"Accept": "application/json"},
         )

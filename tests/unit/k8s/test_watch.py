@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kubectl_vmredir.errors import ClusterError, ClusterUnreachable, Forbidden, LoginRequired
+from kubectl_vmredir.k8s.client import KubeClient
 from kubectl_vmredir.k8s.objects import EventType, WatchEvent
 from tests.support.api_client import client_of, listing, query, status, thing
 from tests.support.scripted_server import Exchange, Script
@@ -133,6 +134,32 @@ async def test_bookmark_moves_the_point_to_go_on_from() -> None:
         assert await take(events, 3) == ["+a", "LISTED", "~a"]
 
     assert query(server.requests[2])["resourceVersion"] == "77"
+
+
+async def test_watches_leave_room_for_requests_however_many_there_are() -> None:
+    watching = asyncio.Semaphore(0)
+
+    async def script(exchange: Exchange) -> None:
+        if "watch" in query(exchange):
+            watching.release()
+            await watch_of()(exchange)
+        else:
+            await list_of("a")(exchange)
+
+    async def watch(client: KubeClient, number: int) -> None:
+        async with aclosing(client.watch(f"/things/{number}")) as events:
+            async for _ in events:
+                pass
+
+    async with client_of(script) as (client, _), asyncio.TaskGroup() as group:
+        tasks = [group.create_task(watch(client, number)) for number in range(130)]
+        async with asyncio.timeout(10):
+            for _ in tasks:
+                await watching.acquire()
+
+            assert await client.get("/things")
+        for task in tasks:
+            task.cancel()
 
 
 @pytest.mark.parametrize(
