@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
@@ -15,10 +16,12 @@ import httpx
 
 from kubectl_vmredir.backoff import exponential_backoff
 from kubectl_vmredir.errors import ClusterError
-from kubectl_vmredir.k8s.objects import ListResult, metadata, printable
+from kubectl_vmredir.k8s.lists import Page
+from kubectl_vmredir.k8s.objects import ListResult, metadata, printable, whole
 from kubectl_vmredir.k8s.status import StatusError, unreachable
 from kubectl_vmredir.k8s.transport import Transport, read_body
 from kubectl_vmredir.k8s.watch import watch
+from kubectl_vmredir.turns import in_turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from kubectl_vmredir.backoff import BackoffFactory
     from kubectl_vmredir.k8s.credentials import Credential
     from kubectl_vmredir.k8s.kubeconfig import ClusterConfig
-    from kubectl_vmredir.k8s.objects import JsonObject, WatchEvent
+    from kubectl_vmredir.k8s.objects import JsonObject, Keep, WatchEvent
     from kubectl_vmredir.k8s.transport import Access, Params
 
 logger = logging.getLogger(__name__)
@@ -108,29 +111,43 @@ class KubeClient:
         """
         return await self._request("DELETE", path, body=options)
 
-    async def list_all(self, path: str, params: Params | None = None) -> ListResult:
+    async def list_all(
+        self, path: str, params: Params | None = None, keep: Keep = whole
+    ) -> ListResult:
         """List a collection, page by page.
 
         Should the list expire between two pages (410), it is asked for again, in one piece.
+
+        Args:
+            path: Path of the collection.
+            params: Query.
+            keep: Returns what is to be kept of an object; the rest is dropped at once.
         """
         try:
-            return await self._list(path, {**(params or {}), "limit": _PAGE_SIZE})
+            return await self._list(path, {**(params or {}), "limit": _PAGE_SIZE}, keep)
         except StatusError as error:
             if error.status != httpx.codes.GONE:
                 raise
-        return await self._list(path, params or {})
+        return await self._list(path, params or {}, keep)
 
-    def watch(self, path: str, params: Params | None = None) -> AsyncGenerator[WatchEvent, None]:
+    def watch(
+        self, path: str, params: Params | None = None, keep: Keep = whole
+    ) -> AsyncGenerator[WatchEvent, None]:
         """List a collection and watch it, for as long as the generator is open.
 
         All that exists comes first, as ADDED, then LISTED, then each change. A watch that ends is
         begun again by itself. LOST says that this fails; when it is made good, all that exists
         comes again, what vanished meanwhile as DELETED, then LISTED.
 
+        Args:
+            path: Path of the collection.
+            params: Query.
+            keep: Returns what is to be kept of an object, and told; its metadata.uid at least.
+
         Raises:
             ClusterError: While iterating, if the trouble cannot be cured by waiting.
         """
-        return watch(self, self._transport, path, params or {}, self._backoff)
+        return watch(self, self._transport, path, params or {}, keep, self._backoff)
 
     async def access(self) -> Access:
         """Return what a connection of another kind needs, with credentials as they are now."""
@@ -140,18 +157,25 @@ class KubeClient:
         """Hear that the server refused a credential (401); say whether a fresh one may do."""
         return self._transport.reject(credential)
 
-    async def _list(self, path: str, params: Params) -> ListResult:
+    async def _list(self, path: str, params: Params, keep: Keep) -> ListResult:
         items: list[JsonObject] = []
         following = ""
         while True:
-            page = await self.get(path, {**params, "continue": following} if following else params)
-            found = page.get("items") or []
-            if not isinstance(found, list):
+            body = await self._body(
+                "GET", path, params={**params, "continue": following} if following else params
+            )
+            found = Page(body)
+            try:
+                async with aclosing(in_turns(found)) as decoded:
+                    items += [keep(item) async for item in decoded if isinstance(item, dict)]
+            except ValueError as exc:
+                raise _no_api_server(body, self.config.server) from exc
+            if found.rest.get("items"):
                 raise ClusterError(f"{path} is not a list")
-            items += [item for item in found if isinstance(item, dict)]
-            following = str(metadata(page).get("continue") or "")
+            about = metadata(found.rest)
+            following = str(about.get("continue") or "")
             if not following:
-                return ListResult(items, str(metadata(page).get("resourceVersion") or ""))
+                return ListResult(items, str(about.get("resourceVersion") or ""))
 
     async def _request(
         self,
@@ -162,6 +186,18 @@ class KubeClient:
         body: JsonObject | Sequence[JsonObject] | None = None,
         content_type: str = "application/json",
     ) -> JsonObject:
+        answer = await self._body(method, path, params=params, body=body, content_type=content_type)
+        return _decoded(answer, self.config.server)
+
+    async def _body(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        body: JsonObject | Sequence[JsonObject] | None = None,
+        content_type: str = "application/json",
+    ) -> bytes:
         content = None if body is None else json.dumps(body).encode()
         try:
             async with (
@@ -170,7 +206,7 @@ class KubeClient:
                     method, path, params=params, content=content, content_type=content_type
                 ) as response,
             ):
-                return _decoded(await read_body(response), self.config.server)
+                return await read_body(response)
         except (httpx.HTTPError, OSError) as exc:
             raise unreachable(exc, self.config.server) from exc
 
@@ -183,9 +219,13 @@ def _decoded(body: bytes, server: str) -> JsonObject:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise ClusterError(
-            f"{server} does not answer like an API server: "
-            f"{printable(body[:80].decode(errors='replace'))!r}",
-            hint="Is there a login page or a proxy in the way? Check the kubeconfig's server.",
-        )
+        raise _no_api_server(body, server)
     return found
+
+
+def _no_api_server(body: bytes, server: str) -> ClusterError:
+    return ClusterError(
+        f"{server} does not answer like an API server: "
+        f"{printable(body[:80].decode(errors='replace'))!r}",
+        hint="Is there a login page or a proxy in the way? Check the kubeconfig's server.",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +15,15 @@ if TYPE_CHECKING:
 JsonObject = dict[str, Any]
 """A decoded JSON object of the cluster: untrusted, of any shape below the first level."""
 
+Keep = Callable[[JsonObject], JsonObject]
+"""Returns what is to be kept of an object: a cluster may have very many, and say much of each."""
+
 _LONGEST_TEXT: Final = 1000
+
+
+def whole(obj: JsonObject) -> JsonObject:
+    """Keep all of an object."""
+    return obj
 
 
 def printable(text: str) -> str:

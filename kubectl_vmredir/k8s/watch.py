@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     from kubectl_vmredir.k8s.client import KubeClient
-    from kubectl_vmredir.k8s.objects import JsonObject
+    from kubectl_vmredir.k8s.objects import JsonObject, Keep
     from kubectl_vmredir.k8s.transport import Params, Transport
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ async def watch(
     transport: Transport,
     path: str,
     params: Params,
+    keep: Keep,
     backoff: Callable[[], Iterator[float]],
 ) -> AsyncGenerator[WatchEvent, None]:
     """See :meth:`kubectl_vmredir.k8s.client.KubeClient.watch`."""
@@ -62,7 +63,7 @@ async def watch(
         trouble: ClusterError | None = None
         try:
             if not version:
-                listed = await client.list_all(path, params)
+                listed = await client.list_all(path, params, keep)
                 for event in known.listed(listed.items):
                     yield event
                 version, lost = listed.resource_version, False
@@ -87,7 +88,7 @@ async def watch(
                     for kind, item in decoder.feed(chunk):
                         version = str(metadata(item).get("resourceVersion") or version)
                         if kind is not None:
-                            yield known.changed(kind, item)
+                            yield known.changed(kind, keep(item))
         except (httpx.HTTPError, OSError) as exc:
             trouble = unreachable(exc, transport.config.server)
         except ClusterError as error:

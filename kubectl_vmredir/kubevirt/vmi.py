@@ -53,6 +53,24 @@ def vmi_view(vmi: JsonObject) -> VmiView:
     )
 
 
+def essence_of_vmi(vmi: JsonObject) -> JsonObject:
+    """Return a VirtualMachineInstance with no more than :func:`vmi_view` looks at."""
+    meta, spec, status = metadata(vmi), _part(vmi, "spec"), _part(vmi, "status")
+    devices = _part(_part(spec, "domain"), "devices")
+    annotations = _only(_part(meta, "annotations"), SLOTS_ANNOTATION)
+    return {
+        "metadata": {
+            **_only(meta, "namespace", "name", "uid", "resourceVersion", "deletionTimestamp"),
+            "annotations": annotations,
+        },
+        "spec": {
+            **_only(spec, "architecture"),
+            "domain": {"devices": _only(devices, "clientPassthrough", "clientDevices")},
+        },
+        "status": _only(status, "phase", "nodeName", "conditions", "migrationState"),
+    }
+
+
 def vmim_view(vmim: JsonObject) -> VmimView:
     """Return what matters of a VirtualMachineInstanceMigration."""
     meta, status = metadata(vmim), _part(vmim, "status")
@@ -127,6 +145,10 @@ def _condition(status: JsonObject, kind: str) -> bool | None:
 def _part(parent: JsonObject, key: str) -> JsonObject:
     found = parent.get(key)
     return found if isinstance(found, dict) else {}
+
+
+def _only(parent: JsonObject, *keys: str) -> JsonObject:
+    return {key: parent[key] for key in keys if key in parent}
 
 
 def _text(parent: JsonObject, key: str) -> str:

@@ -8,10 +8,10 @@ from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Final, assert_never
 
 from kubectl_vmredir.errors import ClusterError
-from kubectl_vmredir.k8s.objects import EventType
+from kubectl_vmredir.k8s.objects import EventType, whole
 from kubectl_vmredir.k8s.status import StatusError
 from kubectl_vmredir.kubevirt.refusals import explained
-from kubectl_vmredir.kubevirt.vmi import vmi_view, vmim_view
+from kubectl_vmredir.kubevirt.vmi import essence_of_vmi, vmi_view, vmim_view
 from kubectl_vmredir.service.ports import (
     VmiGone,
     VmimGone,
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from kubectl_vmredir.k8s.transport import Params
     from kubectl_vmredir.service.ports import ClusterEvent
 
-_QUEUE_SIZE: Final = 256
-"""Events that wait for a slow reader; then the watches wait."""
+_QUEUE_SIZE: Final = 16
+"""Events that wait for a slow reader; then the watches wait. A list of very many is passed on by so
+many at a time, and packets do not wait for more."""
 
 
 class Kind(enum.Enum):
@@ -89,7 +90,8 @@ class Watch:
     async def _feed(self, kind: Kind) -> None:
         try:
             path, params = self._collections[kind]
-            async with aclosing(self._client.watch(path, params)) as events:
+            keep = essence_of_vmi if kind is Kind.VMI else whole
+            async with aclosing(self._client.watch(path, params, keep)) as events:
                 async for event in events:
                     for told in self._translate(kind, event):
                         await self._queue.put(told)

@@ -35,6 +35,7 @@ from kubectl_vmredir.service.supervisor import Supervisor
 from kubectl_vmredir.service.suspend import suspends
 from kubectl_vmredir.service.vmi_news import news_of_vmis
 from kubectl_vmredir.service.watching import ClusterWatcher
+from kubectl_vmredir.turns import in_turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -170,7 +171,8 @@ class Service:
 
     async def vmis(self, namespace: str | None, selector: str = "") -> Sequence[VmiSlots]:
         """See ``RedirectionService.vmis``."""
-        return [self._slots_of(vmi) for vmi in await self._cluster.vmis(namespace, selector)]
+        async with aclosing(in_turns(await self._cluster.vmis(namespace, selector))) as vmis:
+            return [self._slots_of(vmi) async for vmi in vmis]
 
     @asynccontextmanager
     async def watch_vmis(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubectl_vmredir.kubevirt.vmi import vmi_view, vmim_view
+from kubectl_vmredir.kubevirt.vmi import essence_of_vmi, vmi_view, vmim_view
 from kubectl_vmredir.model import MigrationUid, MigrationView, VmimView, VmiRef, VmiUid, VmiView
 from kubectl_vmredir.service.slot_names import DEFAULT_SLOTS, parse_slot_names
 
@@ -178,6 +178,9 @@ def test_objects_recorded_on_a_real_control_plane_are_read(path: Path) -> None:
     assert vmis
     assert vmims
     assert {view.ref.namespace for view in vmis} == {"demo"}
+    essences = [essence_of_vmi(obj) for obj in objects if obj["kind"] == "VirtualMachineInstance"]
+    assert [vmi_view(essence) for essence in essences] == vmis
+    assert len(json.dumps(essences)) < len(json.dumps(objects)) / 3
     assert all(view.uid and view.phase == "Running" and view.node for view in vmis)
     assert {view.vmi_name for view in vmims} == {vmis[0].ref.name}
     assert {view.migration.uid for view in vmis if view.migration} <= {v.uid for v in vmims}
@@ -283,6 +286,7 @@ _json = st.recursive(
 def test_any_json_is_read_without_harm(obj: dict[str, Any]) -> None:
     found, moved = vmi_view(obj), vmim_view(obj)
 
+    assert vmi_view(essence_of_vmi(obj)) == found
     assert found.ref.name.isprintable()
     assert moved.name.isprintable()
     assert len(found.slots) <= 4
