@@ -64,7 +64,14 @@ def test_json_has_the_fields_of_the_device_its_kind_and_its_use(
         ],
         "redirected_by": None,
         "findings": [{"danger": "force", "message": "pcscd uses it", "hint": "stop it"}],
+        "known": True,
     }
+
+
+def test_what_is_not_known_of_a_device_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    DEVICES.print([DeviceRow(CARD_READER, DeviceUse(known=False))], None, headers=False)
+
+    assert "port:1-4   unknown   <none>" in capsys.readouterr().out
 
 
 def test_name_of_a_program_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
