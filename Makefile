@@ -10,8 +10,8 @@ CODE   := kubectl_vmredir tests benchmarks release
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/ready ## A USB stick in a VM that moves, on the embedded lab (BACKEND=sim|qemu, MIGRATIONS=n)
-	@$(BIN)/kubectl-vmredir demo --headless --backend $(or $(BACKEND),auto) --migrations $(or $(MIGRATIONS),3)
+demo: $(VENV)/ready ## The program on the embedded lab (BACKEND=sim|qemu, CHAOS=1); without a terminal a story (MIGRATIONS=n)
+	@$(BIN)/kubectl-vmredir demo $(if $(HEADLESS),--headless) $(if $(CHAOS),--chaos) --backend $(or $(BACKEND),auto) --migrations $(or $(MIGRATIONS),3)
 
 test: $(VENV)/ready ## All tiers of tests; installs the system packages they need where it may
 	@$(BIN)/python -m tests.tiers

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kubectl_vmredir.k8s.kubeconfig import ClusterConfig, ConfigOptions
     from kubectl_vmredir.lab.backends import Backend
     from kubectl_vmredir.lab.cluster import Lab
+    from kubectl_vmredir.lab.demo import DemoLab
     from kubectl_vmredir.lab.devices.source import VirtualDevices
     from kubectl_vmredir.lab.story import Report
     from kubectl_vmredir.model import Check
@@ -274,6 +275,43 @@ async def tell_story(
                 clock_speed=speed(),
             )
             return await story.tell(stage, migrations=migrations, say=say)
+
+
+def demo_lab(folder: Path, *, backend: str, chaos: bool) -> DemoLab:
+    """Return the lab of the demo, to be entered; needs a running event loop.
+
+    Args:
+        folder: Where it keeps its files.
+        backend: ``sim``, ``qemu``, or ``auto`` for the best that works here.
+        chaos: Whether its VMs move by themselves.
+    """
+    from kubectl_vmredir.lab.demo import CHAOS_S, DemoLab
+
+    return DemoLab(folder, backend=_backend(backend), chaos_s=CHAOS_S if chaos else None)
+
+
+@asynccontextmanager
+async def open_demo(demo: DemoLab, context: str) -> AsyncGenerator[Connection, None]:
+    """Open a service that sees the lab of the demo and nothing else, as the user of a context.
+
+    Raises:
+        VmRedirError: If the lab does not come up.
+    """
+    from kubectl_vmredir.k8s.client import KubeClient
+    from kubectl_vmredir.k8s.kubeconfig import ConfigOptions, load_config
+    from kubectl_vmredir.kubevirt.cluster import KubevirtCluster
+    from kubectl_vmredir.kubevirt.dial import ApiDialer
+    from kubectl_vmredir.service.service import Service
+
+    await demo.is_up()
+    config = load_config(
+        ConfigOptions(kubeconfig=demo.lab.kubeconfig, context=context, namespace="demo"), {}
+    )
+    async with (
+        KubeClient(config) as client,
+        Service(demo.devices, KubevirtCluster(client), ApiDialer(client)) as service,
+    ):
+        yield Connection(service, config.namespace, config.context, config.user.name)
 
 
 def _backend(name: str) -> Backend:

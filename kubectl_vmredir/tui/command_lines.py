@@ -34,7 +34,7 @@ def bind(session: Session, request: BindRequest) -> str:
     target = "/".join((request.vmi.name, *slot))
     return _line(
         session, "bind", str(request.device), target, "-n", request.vmi.namespace,
-        *consent, "--foreground",
+        *consent, *(() if session.lasting else ("--foreground",)),
     )  # fmt: skip
 
 
@@ -80,4 +80,6 @@ def _is_name(text: str) -> bool:
 
 
 def _line(session: Session, *words: str) -> str:
+    if session.flags is None:
+        return _NO_LINE
     return shlex.join((*_PROGRAM, *words, *session.flags))

@@ -50,6 +50,8 @@ def devices(world: World, *, hidden: int) -> Content:
             "No USB device is plugged in here.",
             "Plug one in: it appears by itself.",
         )
+    if world.session is not None and not world.redirections:
+        return Content.styled(world.session.hint, Tone.MOVING.style)
     return NOTHING
 
 
@@ -100,9 +102,10 @@ def no_slots(name: str) -> Content:
 def redirection(world: World) -> Content:
     """Return what to say where there is no redirection to tell of."""
     if not world.redirections:
-        usual = "Press enter on a device, then enter on a free slot."
-        hint = (world.session.hint if world.session is not None else "") or usual
-        return Content.assemble("Nothing is redirected yet.\n", (hint, Tone.QUIET.style))
+        return Content.assemble(
+            "Nothing is redirected yet.\n",
+            ("Press enter on a device, then enter on a free slot.", Tone.QUIET.style),
+        )
     return Content.assemble(
         "Nothing is plugged in here.\n",
         ("Move to a device or slot in use to see its story.", Tone.QUIET.style),

@@ -22,16 +22,17 @@ class Session:
         namespace: Namespace to begin with.
         context: Name of the kubeconfig's context.
         user: Name of the user, as far as the kubeconfig knows it.
-        flags: Flags that a command line needs to mean the same cluster and devices.
+        flags: Flags that a command line needs to mean the same cluster and devices; None if
+            none can mean them.
         lasting: Whether an agent has the redirections, and keeps them when the session is left.
-        hint: What to try first, for who has nothing redirected yet; empty for the usual words.
+        hint: What to try first, for who has nothing redirected yet; empty for nothing.
     """
 
     service: RedirectionService
     namespace: str
     context: str = ""
     user: str = ""
-    flags: tuple[str, ...] = ()
+    flags: tuple[str, ...] | None = ()
     lasting: bool = False
     hint: str = ""
 

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Show a USB stick in a VM that moves.")
-@click.option("--headless", is_flag=True, help="Without the terminal UI: a story, and a report.")
+@click.option(
+    "--headless",
+    is_flag=True,
+    help="A story and a report, and no terminal UI; so it is where there is no terminal.",
+)
+@click.option("--chaos", is_flag=True, help="On the terminal: a VM moves every 30 s.")
 @click.option(
     "--backend",
     type=click.Choice(["auto", "sim", "qemu"]),
@@ -34,16 +39,22 @@ if TYPE_CHECKING:
     default=3,
     show_default=True,
     metavar="N",
-    help="How often the VM moves.",
+    help="How often the VM moves in the story.",
 )
 @click.option("-o", "--output", type=click.Choice(["json"]), help="How to print the report.")
-def command(headless: bool, backend: str, migrations: int, output: str | None) -> int:
-    """Show a USB stick in a VM that moves, and check what the guest reads of it.
+def command(headless: bool, chaos: bool, backend: str, migrations: int, output: str | None) -> int:
+    """Open the program on a lab of its own, with VMs to move and virtual devices to plug in.
+
+    Headless: put a USB stick into a VM that moves, and check what the guest reads of it.
 
     Needs no cluster and no USB device, and never looks at your kubeconfig.
     """
-    if not headless:
-        raise UsageError("the demo has no terminal UI yet", hint="Add --headless.")
+    if not (headless or output) and sys.stdin.isatty() and sys.stdout.isatty():
+        from kubectl_vmredir.cli.demo_screen import show_demo  # imports Textual
+
+        return show_demo(backend=backend, chaos=chaos)
+    if chaos:
+        raise UsageError("--chaos is for the terminal UI", hint="Use --migrations N instead.")
     # A person sees the story; a script gets the report alone.
     watched = sys.stderr is not None and sys.stderr.isatty()
 

@@ -7,7 +7,7 @@ import logging
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,7 +21,8 @@ from kubectl_vmredir.tui.app import run
 from kubectl_vmredir.tui.session import Entrance, Session
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import signal
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from kubectl_vmredir.bootstrap import Options
 
@@ -40,18 +41,21 @@ def command(options: Options, read_only: bool, foreground: bool) -> int:
         examine=examine_usb,
         log=log_file() if foreground else Places.of_user().log,
     )
-    return show(entrance, read_only=read_only)
+    return show(lambda: run(entrance, read_only=read_only))
 
 
-def show(entrance: Entrance, *, read_only: bool = False) -> int:
-    """Open the program, until it ends; return the exit status.
+def show(program: Callable[[], Coroutine[Any, Any, signal.Signals | None]]) -> int:
+    """Run the program until it ends; return the exit status.
+
+    Args:
+        program: Returns the signal that ended it, if one did.
 
     Raises:
         VmRedirError: If there is a bug, which is then in the log.
     """
     log_to(log_file())
     try:
-        number = asyncio.run(run(entrance, read_only=read_only))
+        number = asyncio.run(program())
     except ExceptionGroup as bugs:
         logger.critical("the program ended because of a bug", exc_info=bugs)
         raise VmRedirError(

@@ -447,6 +447,9 @@ class MainScreen(Screen[None]):
     def _why_no_command_line(self) -> str:
         if reason := selection.why_no_session(self._feed.world):
             return reason
+        session = self._feed.world.session
+        if session is not None and session.flags is None:
+            return "no command line of yours reaches what is shown here"
         return "a command line needs a device (1) and a VM with slots (2)"
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shlex
 
 import pytest
@@ -11,7 +12,7 @@ from kubectl_vmredir.tui import command_lines
 from kubectl_vmredir.tui.session import Session
 from tests.support.scripted_service import FEDORA, RUDE, STICK, ScriptedService
 
-SESSION = Session(ScriptedService(), "demo", flags=("--context", "the lab"))
+SESSION = Session(ScriptedService(), "demo", flags=("--context", "the lab"), lasting=True)
 OF_STICK = DeviceSelector.of(STICK)
 
 
@@ -19,9 +20,21 @@ def test_a_bind_names_device_slot_and_namespace() -> None:
     line = command_lines.bind(SESSION, BindRequest(OF_STICK, FEDORA, "flash"))
 
     assert line == (
-        "kubectl vmredir bind 0951:1666:FLASH001 fedora/flash -n demo --foreground "
-        "--context 'the lab'"
+        "kubectl vmredir bind 0951:1666:FLASH001 fedora/flash -n demo --context 'the lab'"
     )
+
+
+def test_a_bind_of_a_window_of_its_own_is_one_in_the_foreground() -> None:
+    session = dataclasses.replace(SESSION, lasting=False)
+
+    assert "--foreground" in command_lines.bind(session, BindRequest(OF_STICK, FEDORA, "flash"))
+
+
+def test_what_no_command_line_can_mean_has_none() -> None:
+    session = dataclasses.replace(SESSION, flags=None)
+
+    assert command_lines.bind(session, BindRequest(OF_STICK, FEDORA, "flash")) == ""
+    assert command_lines.migrate(session, FEDORA) == ""
 
 
 @pytest.mark.parametrize(

@@ -262,7 +262,7 @@ async def test_c_copies_the_command_line(service: ScriptedService) -> None:
         await tui.sees("Copied")
 
         assert tui.app.clipboard == (
-            "kubectl vmredir bind 0951:1666:FLASH001 fedora/flash -n demo --foreground --lab"
+            "kubectl vmredir bind 0951:1666:FLASH001 fedora/flash -n demo --lab"
         )
 
 
