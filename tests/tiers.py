@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -64,6 +65,17 @@ def _cluster() -> str:
     return _peers() or _programs("qemu-system-x86_64", "ncat")
 
 
+_LIBPYTHON = f"libpython3.{sys.version_info.minor}"
+
+
+def _packaged() -> str:
+    names = ("usbredirparser", "usbredirhost", "usb-1.0")
+    missing = [f"lib{name}" for name in names if find_library(name) is None]
+    if not (sysconfig.get_config_var("Py_ENABLE_SHARED") or find_library(_LIBPYTHON[3:])):
+        missing.append(_LIBPYTHON)
+    return _peers() or ", ".join(filter(None, (*missing, _programs("git", "objdump"))))
+
+
 _KUBECTL = () if shutil.which("kubectl") else ("kubernetes-client",)
 _QEMU = ("qemu-system-x86", "qemu-system-common")
 _GUEST_IMAGE = (sys.executable, "-m", "kubectl_vmredir.lab.guests.image")
@@ -98,6 +110,12 @@ TIERS = (
         boots=True,
     ),
     Tier("peers", _KUBECTL, _peers),
+    Tier(
+        "packaged",
+        (*_KUBECTL, "libusbredirhost1", "libusb-1.0-0", _LIBPYTHON, "git", "binutils"),
+        _packaged,
+        (sys.executable, "-m", "release"),
+    ),
     Tier(
         "cluster",
         (*_KUBECTL, *_QEMU, "ncat", "util-linux"),

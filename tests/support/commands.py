@@ -51,11 +51,13 @@ class Cli:
         home: Home folder.
         environment: More variables.
         user: Become this uid first; only root can.
+        program: What runs the command; as somebody else it is always this Python.
     """
 
     home: Path
     environment: Mapping[str, str]
     user: int | None = None
+    program: tuple[str, ...] = (sys.executable, "-m", "kubectl_vmredir")
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -82,11 +84,10 @@ class Cli:
     @asynccontextmanager
     async def start(self, *arguments: str) -> AsyncIterator[Running]:
         """Start, and kill it at the end if it still runs."""
-        program = ["-m", "kubectl_vmredir"]
+        program = self.program
         if self.user is not None:
-            program = ["-c", _AS_ANOTHER_USER, str(self.user)]
+            program = (sys.executable, "-c", _AS_ANOTHER_USER, str(self.user))
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
             *program,
             *arguments,
             stdin=asyncio.subprocess.DEVNULL,

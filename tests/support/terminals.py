@@ -99,7 +99,7 @@ async def on_a_terminal(
     """
     master, slave = pty.openpty()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-ISc", _WITH_TERMINAL, sys.executable, "-m", "kubectl_vmredir", *arguments,
+        sys.executable, "-ISc", _WITH_TERMINAL, *cli.program, *arguments,
         stdin=slave, stdout=stdout or slave, stderr=slave, env=cli.variables, cwd=cli.home,
         start_new_session=True,
     )  # fmt: skip

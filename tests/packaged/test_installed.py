@@ -1,0 +1,155 @@
+"""What the installed plugin does, with no Python of ours in reach."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import click
+import pytest
+
+from kubectl_vmredir import __version__
+from kubectl_vmredir.cli.main import cli as commands
+from tests.support.commands import LIMIT_S, Cli
+from tests.support.krew import Krew
+from tests.support.terminals import on_a_terminal
+
+pytestmark = [pytest.mark.packaged, pytest.mark.asyncio(loop_scope="package")]
+
+STICK: Final = "1209:0001:FLASH001"
+_SINCE: Final = (1, 26)
+"""The first kubectl that asks plugins what the tab key may complete."""
+
+
+async def test_it_tells_its_version_and_the_usage_of_each_command(plugin: Cli) -> None:
+    names = commands.list_commands(click.Context(commands))
+
+    version, *usages = await plugin.each("version", *(f"{name} --help" for name in names))
+
+    assert version.out == f"kubectl-vmredir {__version__}\n"
+    for name, usage in zip(names, usages, strict=True):
+        assert usage.status == 0, usage.err
+        assert usage.out.startswith(f"Usage: kubectl vmredir {name} ")
+
+
+async def test_libusb_and_libusbredirhost_are_its_own_and_libudev_is_the_systems(
+    plugin: Cli, krew: Krew
+) -> None:
+    done = await plugin("doctor", "-o", "json")
+
+    checks = {check["name"]: check["message"] for check in json.loads(done.out)["items"]}
+    own = krew.installed / "_internal"
+    assert checks["libusb"].endswith(f"loaded from {own / 'libusb-1.0.so.0'}")
+    assert checks["libusbredirhost"].endswith(f"loaded from {own / 'libusbredirhost.so.1'}")
+    assert re.search(r"loaded from (/usr)?/lib", checks["libudev"])
+
+
+async def test_it_serves_a_device_in_a_process_of_its_own(krew: Krew, a_file: BinaryIO) -> None:
+    """A node that is no device gets as far as libusb's own answer."""
+    data, far_data = socket.socketpair()
+    control, far_control = socket.socketpair()
+    node = os.open(os.devnull, os.O_RDWR)
+    named = {
+        "data": far_data.fileno(),
+        "control": far_control.fileno(),
+        "node": node,
+        "journal": a_file.fileno(),
+    }
+    control.setblocking(False)
+
+    process = await asyncio.create_subprocess_exec(
+        krew.installed / "kubectl-vmredir",
+        "usb-host",
+        *(f"--{name}={descriptor}" for name, descriptor in named.items()),
+        "--root=/",
+        "--limit=10",
+        pass_fds=tuple(named.values()),
+        env={},
+    )
+    async with asyncio.timeout(LIMIT_S):
+        said = json.loads(await asyncio.get_running_loop().sock_recv(control, 4096))
+        status = await process.wait()
+
+    for end in (data, far_data, control, far_control):
+        end.close()
+    os.close(node)
+    assert said == {
+        "event": "error",
+        "message": "the device cannot be opened: LIBUSB_ERROR_IO",
+    }
+    assert status == 0
+
+
+@pytest.fixture
+def a_file(tmp_path: Path) -> Iterator[BinaryIO]:
+    """An empty file."""
+    with (tmp_path / "journal").open("w+b") as file:
+        yield file
+
+
+async def test_a_device_is_bound_by_the_agent_with_credentials_of_a_program(
+    plugin: Cli, seen_by_children: Path
+) -> None:
+    bound = await plugin("bind", STICK, "desk/flash", "--virtual")
+    shown = await plugin("status", "-o", "json")
+    unbound = await plugin("unbind", "desk/flash")
+    stopped = await plugin("agent", "stop")
+
+    assert bound.status == 0, bound.err
+    assert json.loads(shown.out)["items"][0]["state"] == "connected"
+    assert unbound.status == 0, unbound.err
+    assert stopped.status == 0, stopped.err
+    variables = dict(
+        line.split("=", 1) for line in seen_by_children.read_text().splitlines() if "=" in line
+    )
+    assert variables["LD_LIBRARY_PATH"] == "/of/the/user"
+    assert not [name for name in variables if name.startswith(("LD_LIBRARY_PATH_", "_PYI"))]
+
+
+async def test_the_screen_is_drawn(plugin: Cli) -> None:
+    async with on_a_terminal(plugin, "--virtual", "--foreground", "-n", "demo") as terminal:
+        await terminal.says("Virtual Stick")
+
+        terminal.terminate()
+
+        assert await terminal.end() == 128 + signal.SIGTERM
+
+
+async def test_the_demo_ends_well(plugin: Cli) -> None:
+    done = await plugin("demo", "--headless", "--backend", "sim", "--migrations", "1")
+
+    assert done.status == 0, done.err
+    assert done.out.endswith("ok: true\n")
+
+
+async def test_a_lab_of_several_processes_runs_a_command(plugin: Cli) -> None:
+    done = await plugin("lab", "up", "--split", "--backend", "sim", "--", "kubectl", "get", "vmi")
+
+    assert done.status == 0, done.err
+    assert [row[0] for row in done.rows] == ["NAME", "fedora", "plain", "win11"]
+
+
+async def test_kubectl_completes_commands_devices_and_slots(plugin: Cli, krew: Krew) -> None:
+    kubectl = Cli(plugin.home, plugin.environment, program=("kubectl",))
+    version = json.loads((await kubectl("version", "--client", "-o", "json")).out)["clientVersion"]
+    installed = await plugin("completion", "--install", "--folder", str(krew.root / "bin"))
+
+    bi, device, slot = await kubectl.each(
+        "__complete vmredir bi",
+        "__complete vmredir bind --virtual 1209:0001:",
+        f"__complete vmredir bind {STICK} desk/f",
+    )
+
+    assert installed.status == 0, installed.err
+    if (int(version["major"]), int(version["minor"].rstrip("+"))) < _SINCE:
+        pytest.skip("this kubectl asks no plugin what the tab key may complete")
+    assert bi.rows[0][0] == "bind"
+    assert [row[0] for row in device.rows[:-1]] == [STICK, "1209:0001:FLASH002"]
+    assert [row[0] for row in slot.rows] == ["desk/flash", ":4"]
