@@ -111,6 +111,11 @@ class EdgeSession:
         return self._state
 
     @property
+    def resuming(self) -> bool:
+        """Whether a new tunnel has not been told yet that the session goes on."""
+        return self._resuming
+
+    @property
     def queued(self) -> int:
         """Bytes handed to :meth:`send` so far: the offset that boundaries count in."""
         return self._consumed + len(self._unconsumed)

@@ -25,12 +25,12 @@ _LIMIT_S: Final = 20.0
 _SANITIZED: Final = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
-def compile_edge(target: Path, *, sanitized: bool) -> Path:
+def compile_edge(target: Path, *, sanitized: bool, flags: tuple[str, ...] = ()) -> Path:
     """Compile the edge for this machine; warnings are errors."""
-    flags = ["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror"]
+    always = ["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror"]
     sources = sorted(str(path) for path in SOURCES.glob("*.c"))
     more = _SANITIZED if sanitized else ()
-    subprocess.run(["cc", *flags, *more, *sources, "-o", str(target)], check=True)
+    subprocess.run(["cc", *always, *more, *flags, *sources, "-o", str(target)], check=True)
     return target
 
 
@@ -181,6 +181,7 @@ class Client:
 
     def flushed(self) -> None:
         """Write all that the window allows, and wait until the edge has it: a ping comes back."""
+        self.until(lambda: not self.session.resuming)
         pongs = sum(isinstance(message, Pong) for message in self.news)
         self._unwritten += self.session.output()
         self.session.ping(pongs)
@@ -237,12 +238,12 @@ class EdgeBed:
     def command(self) -> list[str]:
         return [str(self.program), str(self.socket), str(self.slot.path)]
 
-    def client(self, **options: bool | int | float) -> Client:
+    def client(self, **options: bool | float) -> Client:
         client = Client(self.command, **options)  # type: ignore[arg-type]
         self._stack.callback(client.tear)
         return client
 
-    def opened(self, **options: bool | int | float) -> Client:
+    def opened(self, **options: bool | float) -> Client:
         """Return a client whose slot is open."""
         client = self.client(**options)
         client.ask_to_open()
@@ -257,8 +258,8 @@ class EdgeBed:
         return tunnel
 
     def daemons(self) -> list[int]:
-        """Return the daemons of this folder: they are nobody's children."""
-        return list(_processes_of(str(self.socket)))
+        """Return the daemons of this folder: they have a session of their own."""
+        return [pid for pid in _processes_of(str(self.socket)) if os.getsid(pid) != os.getsid(0)]
 
     def until_ended(self, limit_s: float = _LIMIT_S) -> None:
         """Wait until no daemon lives."""

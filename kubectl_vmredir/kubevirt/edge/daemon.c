@@ -13,12 +13,20 @@
 #include "edge.h"
 #include "wire.h"
 
+#ifndef HEARTBEAT_MS
+#define HEARTBEAT_MS 15000 /* a tunnel that brings nothing for so long is dead */
+#endif
+#ifndef INTRODUCTION_MS
+#define INTRODUCTION_MS 5000 /* so long may a new one take for its first message */
+#endif
+#ifndef IDLE_MS
+#define IDLE_MS 5000 /* without session and tunnel the daemon ends after that */
+#endif
+
 enum {
-  HEARTBEAT_MS = 15000,    /* a tunnel that brings nothing for so long is dead */
-  INTRODUCTION_MS = 5000,  /* so long may a new one take for its first message */
-  IDLE_MS = 5000,          /* without session and tunnel the daemon ends after that */
   OPENING_STEP_MS = 5,
-  REPORT_BYTES = 16 << 10, /* CONSUMED is said at least so often, and whenever all is consumed */
+  GUESTS = 4,
+  REPORT_BYTES = 16 << 10, /* CONSUMED is said so often, and whenever QEMU has read all, or stops reading */
   MAX_LINGER_S = 3600,
   MAX_WAIT_MS = 600000,
   OPEN_SIZE = TOKEN_SIZE + 9,
@@ -30,12 +38,14 @@ enum {
 static const char *slot_path;
 
 /* A connection that has not said its first message yet. */
-static struct {
+struct guest {
   int fd;
   int64_t deadline_ms;
   uint32_t size;
   uint8_t bytes[HEADER_SIZE + RESUME_SIZE];
-} guest;
+};
+
+static struct guest guests[GUESTS];
 
 static struct {
   int fd;
@@ -96,7 +106,7 @@ static int consumed_is_due(void) {
     return 0;
   if (tunnel.say_consumed)
     return !session.lockstep || session_outstanding() <= CHUNK;
-  return news >= REPORT_BYTES || (news > 0 && session.consumed == session.to_qemu.tail);
+  return news >= REPORT_BYTES || (news > 0 && (session.consumed == session.to_qemu.tail || session_stalled()));
 }
 
 static uint8_t *put_consumed(uint8_t *at) {
@@ -162,10 +172,10 @@ static void compose(void) {
 
 /* ---- tunnels come and go */
 
-static void drop_guest(void) {
-  if (guest.fd >= 0)
-    close(guest.fd);
-  guest.fd = -1;
+static void drop_guest(struct guest *guest) {
+  if (guest->fd >= 0)
+    close(guest->fd);
+  guest->fd = -1;
 }
 
 /* The session goes on without a tunnel. */
@@ -197,11 +207,11 @@ static void flush(void) {
 }
 
 /* Says why, as far as that can be said at once, and drops the connection. */
-static void turn_away(enum refusal code, const char *text) {
+static void turn_away(struct guest *guest, enum refusal code, const char *text) {
   uint8_t answer[HEADER_SIZE + CONTROL_SIZE];
 
-  send(guest.fd, answer, (size_t)(put_refused(answer, code, 0, text) - answer), MSG_DONTWAIT | MSG_NOSIGNAL);
-  drop_guest();
+  send(guest->fd, answer, (size_t)(put_refused(answer, code, 0, text) - answer), MSG_DONTWAIT | MSG_NOSIGNAL);
+  drop_guest(guest);
 }
 
 static void break_off(const char *text) {
@@ -215,31 +225,47 @@ static void break_off(const char *text) {
 }
 
 /* The guest becomes the tunnel, in place of one that may be there. */
-static void adopt(void) {
+static void adopt(struct guest *guest) {
   drop_tunnel();
   memset(&tunnel, 0, offsetof(__typeof__(tunnel), in));
-  tunnel.fd = guest.fd;
+  tunnel.fd = guest->fd;
   tunnel.heard_ms = now_ms;
-  guest.fd = -1;
+  guest->fd = -1;
 }
 
-static void greet(int listener) {
+/* Returns a place for one more: a free one, or that of the one which has said nothing for the longest time. */
+static struct guest *place_for_guest(void) {
+  struct guest *oldest = guests;
+
+  for (struct guest *guest = guests; guest < guests + GUESTS; guest++) {
+    if (guest->fd < 0)
+      return guest;
+    if (guest->deadline_ms < oldest->deadline_ms)
+      oldest = guest;
+  }
+  drop_guest(oldest);
+  return oldest;
+}
+
+static void greet(int fd) {
   uint8_t hello[HEADER_SIZE + HELLO_SIZE], *at = put_header(hello, HELLO, HELLO_SIZE);
+  struct guest *guest;
   struct ucred peer;
   socklen_t size = sizeof peer;
 
-  guest.fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  if (guest.fd < 0)
+  if (fd < 0)
     return;
-  guest.size = 0;
-  guest.deadline_ms = now_ms + INTRODUCTION_MS;
+  guest = place_for_guest();
+  guest->fd = fd;
+  guest->size = 0;
+  guest->deadline_ms = now_ms + INTRODUCTION_MS;
   memcpy(at, "VMRE", 4);
   at = put_number(put_number(at + 4, VERSION, 2), CHUNK, 2);
   at = put_number(put_number(at, WINDOW, 4), MAX_PAYLOAD, 4);
   put_number(at, session.phase, 1);
-  if (getsockopt(guest.fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || peer.uid != geteuid() ||
-      send(guest.fd, hello, sizeof hello, MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof hello)
-    drop_guest();
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || peer.uid != geteuid() ||
+      send(fd, hello, sizeof hello, MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof hello)
+    drop_guest(guest);
 }
 
 /* ---- what is heard */
@@ -263,61 +289,59 @@ static int open_session(const uint8_t *payload) {
   return 1;
 }
 
-static void hear_open(const uint8_t *payload) {
+static void hear_open(struct guest *guest) {
+  const uint8_t *payload = guest->bytes + HEADER_SIZE;
   int take = (payload[TOKEN_SIZE + 8] & OPEN_TAKE) != 0;
 
   if ((session.phase == PHASE_OPENING || session.phase == PHASE_OPEN) && !take) {
-    turn_away(SESSION_HELD, text_of(SESSION_HELD));
+    turn_away(guest, SESSION_HELD, text_of(SESSION_HELD));
     return;
   }
-  adopt();
+  adopt(guest);
   if (!open_session(payload))
     break_off("OPEN out of bounds");
 }
 
-static void hear_resume(const uint8_t *payload) {
+static void hear_resume(struct guest *guest) {
+  const uint8_t *payload = guest->bytes + HEADER_SIZE;
   uint64_t sent = number_at(payload + TOKEN_SIZE, 8), received = number_at(payload + TOKEN_SIZE + 8, 8);
 
   if (session.phase == PHASE_NONE || memcmp(payload, session.token, TOKEN_SIZE) != 0) {
-    turn_away(SESSION_UNKNOWN, text_of(SESSION_UNKNOWN));
+    turn_away(guest, SESSION_UNKNOWN, text_of(SESSION_UNKNOWN));
   } else if (sent < session.to_qemu.tail || received < session.from_qemu.head || received > tunnel.sent) {
-    turn_away(SESSION_OFFSETS, text_of(SESSION_OFFSETS));
+    turn_away(guest, SESSION_OFFSETS, text_of(SESSION_OFFSETS));
   } else {
-    adopt();
+    adopt(guest);
     session.from_qemu.head = tunnel.sent = received;
     tunnel.say_resumed = tunnel.say_opened = tunnel.say_consumed = tunnel.say_closed = 1;
   }
 }
 
 /* Reads no byte more than the first message has: what follows is the tunnel's. */
-static void hear_guest(void) {
-  uint32_t wanted = HEADER_SIZE, type;
-  ssize_t got;
+static void hear_guest(struct guest *guest) {
+  uint32_t type = (uint32_t)number_at(guest->bytes, 4), size = type == OPEN ? OPEN_SIZE : RESUME_SIZE;
+  uint32_t wanted = guest->size < HEADER_SIZE ? HEADER_SIZE : HEADER_SIZE + size;
+  ssize_t got = recv(guest->fd, guest->bytes + guest->size, wanted - guest->size, MSG_DONTWAIT);
 
-  if (guest.size >= HEADER_SIZE)
-    wanted += guest.bytes[0] == OPEN ? OPEN_SIZE : RESUME_SIZE;
-  got = recv(guest.fd, guest.bytes + guest.size, wanted - guest.size, MSG_DONTWAIT);
   if (got < 0 && (errno == EAGAIN || errno == EINTR))
     return;
   if (got <= 0) {
-    drop_guest();
+    drop_guest(guest);
     return;
   }
-  guest.size += (uint32_t)got;
-  if (guest.size < HEADER_SIZE)
+  guest->size += (uint32_t)got;
+  if (guest->size < wanted)
     return;
-  type = (uint32_t)number_at(guest.bytes, 4);
-  if ((type != OPEN || number_at(guest.bytes + 4, 4) != OPEN_SIZE) &&
-      (type != RESUME || number_at(guest.bytes + 4, 4) != RESUME_SIZE)) {
-    turn_away(BROKEN_PROTOCOL, "neither OPEN nor RESUME");
-    return;
+  if (wanted == HEADER_SIZE) {
+    type = (uint32_t)number_at(guest->bytes, 4);
+    size = type == OPEN ? OPEN_SIZE : RESUME_SIZE;
+    if ((type != OPEN && type != RESUME) || number_at(guest->bytes + 4, 4) != size)
+      turn_away(guest, BROKEN_PROTOCOL, "neither OPEN nor RESUME");
+  } else if (type == OPEN) {
+    hear_open(guest);
+  } else {
+    hear_resume(guest);
   }
-  if (guest.size < HEADER_SIZE + (type == OPEN ? (uint32_t)OPEN_SIZE : (uint32_t)RESUME_SIZE))
-    return;
-  if (type == OPEN)
-    hear_open(guest.bytes + HEADER_SIZE);
-  else
-    hear_resume(guest.bytes + HEADER_SIZE);
 }
 
 /* Returns what is wrong, or NULL. */
@@ -433,19 +457,21 @@ static int64_t alone_until_ms(void) {
 static int timeout_ms(void) {
   int64_t until = tunnel.fd >= 0 ? tunnel.heard_ms + HEARTBEAT_MS : alone_until_ms();
 
-  if (guest.fd >= 0 && guest.deadline_ms < until)
-    until = guest.deadline_ms;
+  for (int i = 0; i < GUESTS; i++)
+    if (guests[i].fd >= 0 && guests[i].deadline_ms < until)
+      until = guests[i].deadline_ms;
   if (session.phase == PHASE_OPENING && now_ms + OPENING_STEP_MS < until)
     until = now_ms + OPENING_STEP_MS;
-  if (session.phase == PHASE_OPEN && session_outstanding() > 0 && now_ms + session.net_ms < until)
+  if (session_outstanding() > 0 && now_ms + session.net_ms < until)
     until = now_ms + session.net_ms;
   return until > now_ms ? (int)(until - now_ms) : 0;
 }
 
 static void watch_time(void) {
-  if (guest.fd >= 0 && now_ms >= guest.deadline_ms)
-    drop_guest();
-  if (tunnel.fd >= 0 && now_ms >= tunnel.heard_ms + HEARTBEAT_MS)
+  for (int i = 0; i < GUESTS; i++)
+    if (now_ms >= guests[i].deadline_ms)
+      drop_guest(&guests[i]);
+  if (now_ms >= tunnel.heard_ms + HEARTBEAT_MS)
     drop_tunnel();
 }
 
@@ -460,31 +486,48 @@ static void work(void) {
   flush();
 }
 
+/* Waits for something to happen, and hears it. */
+static void wait_and_hear(int listener) {
+  enum { LISTENER = GUESTS, TUNNEL, QEMU, WAKE, POLLED };
+  short qemu_events = session_poll_events();
+  struct pollfd polled[POLLED];
+
+  for (int i = 0; i < GUESTS; i++)
+    polled[i] = (struct pollfd){guests[i].fd, POLLIN, 0};
+  polled[LISTENER] = (struct pollfd){listener, POLLIN, 0};
+  polled[TUNNEL] = (struct pollfd){tunnel.fd, POLLIN | (tunnel.out_done < tunnel.out_size ? POLLOUT : 0), 0};
+  polled[QEMU] = (struct pollfd){qemu_events < 0 ? -1 : session.fd, qemu_events, 0};
+  polled[WAKE] = (struct pollfd){session_outstanding() > 0 ? session.wake : -1, POLLIN, 0};
+  if (poll(polled, POLLED, timeout_ms()) == 0)
+    session_waited();
+  now_ms = clock_ms();
+  if (polled[WAKE].revents != 0)
+    session_woken();
+  if (polled[TUNNEL].revents != 0)
+    hear_tunnel();
+  for (int i = 0; i < GUESTS; i++)
+    if (polled[i].revents != 0)
+      hear_guest(&guests[i]);
+  if (polled[LISTENER].revents != 0)
+    greet(accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
+}
+
+static int has_guests(void) {
+  for (int i = 0; i < GUESTS; i++)
+    if (guests[i].fd >= 0)
+      return 1;
+  return 0;
+}
+
 /* Serves until nobody needs it any more. */
 void daemon_run(const char *path, int listener) {
   slot_path = path;
-  session.fd = session.wake = tunnel.fd = guest.fd = -1;
+  session.fd = session.wake = tunnel.fd = -1;
+  for (int i = 0; i < GUESTS; i++)
+    guests[i].fd = -1;
   alone_since_ms = now_ms = clock_ms();
-  while (tunnel.fd >= 0 || guest.fd >= 0 || now_ms < alone_until_ms()) {
-    short qemu_events = session_poll_events();
-    struct pollfd polled[] = {
-        {guest.fd < 0 ? listener : -1, POLLIN, 0},
-        {guest.fd, POLLIN, 0},
-        {tunnel.fd, POLLIN | (tunnel.out_done < tunnel.out_size ? POLLOUT : 0), 0},
-        {qemu_events < 0 ? -1 : session.fd, qemu_events, 0},
-        {session_outstanding() > 0 ? session.wake : -1, POLLIN, 0},
-    };
-
-    poll(polled, sizeof polled / sizeof polled[0], timeout_ms());
-    now_ms = clock_ms();
-    if (polled[4].revents != 0)
-      session_woken();
-    if (polled[2].revents != 0)
-      hear_tunnel();
-    if (polled[1].revents != 0)
-      hear_guest();
-    if (polled[0].revents != 0)
-      greet(listener);
+  while (tunnel.fd >= 0 || has_guests() || now_ms < alone_until_ms()) {
+    wait_and_hear(listener);
     watch_time();
     work();
   }

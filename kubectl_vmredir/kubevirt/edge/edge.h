@@ -79,7 +79,7 @@ struct session {
   struct ring to_qemu;        /* head: given to the kernel; tail: got from the workstation */
   struct ring from_qemu;      /* head: acknowledged by the workstation; tail: read from QEMU */
   uint64_t consumed;          /* of what was given to the kernel, QEMU has read so much at least */
-  uint32_t net_ms;            /* when to look again at the latest */
+  uint32_t net_ms;            /* when to look again what QEMU has read, if nothing wakes us before */
   enum refusal refusal;       /* why it is not open; 0 if there is no reason */
   int error;
   enum reason reason;
@@ -93,6 +93,8 @@ void session_forget(void);
 void session_write(void);
 void session_read(void);
 void session_woken(void);
+void session_waited(void);
+int session_stalled(void);
 uint32_t session_outstanding(void);
 short session_poll_events(void);
 

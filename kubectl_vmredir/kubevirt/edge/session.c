@@ -115,8 +115,6 @@ static void sample(void) {
   if (unread <= 1 && !hung_up()) { /* sock_wfree() leaves 1 for a moment after it has freed the last one */
     session.consumed = session.to_qemu.head;
     session.net_ms = NET_MIN_MS;
-  } else if (session.net_ms < NET_MAX_MS) {
-    session.net_ms *= 2;
   }
 }
 
@@ -154,7 +152,17 @@ void session_woken(void) {
   struct epoll_event event;
 
   epoll_wait(session.wake, &event, 1, 0);
-  session.net_ms = NET_MIN_MS;
+}
+
+/* Takes note that nothing has happened for a while. */
+void session_waited(void) {
+  if (session.net_ms < NET_MAX_MS)
+    session.net_ms *= 2;
+}
+
+/* Returns whether QEMU lets something lie unread, rather than being busy reading. */
+int session_stalled(void) {
+  return session_outstanding() > 0 && session.net_ms > NET_MIN_MS;
 }
 
 /* ---- reading, and the end */
