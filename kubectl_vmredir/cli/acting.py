@@ -13,7 +13,7 @@ from kubectl_vmredir.cli.options import timeout_flag, verbosity
 from kubectl_vmredir.cli.output import printable
 from kubectl_vmredir.cli.reaching import adopted, agent_if_needed
 from kubectl_vmredir.cli.run import run_with
-from kubectl_vmredir.cli.targets import NOTHING, Bound, the_one, within
+from kubectl_vmredir.cli.targets import NOTHING, Bound, place, the_one, within
 from kubectl_vmredir.errors import ExitCode, UsageError, VmRedirError
 
 if TYPE_CHECKING:
@@ -138,8 +138,8 @@ class _Acting:
             status = bound.status
             click.echo(
                 printable(
-                    f"{status.id} {self._verb.past}: {status.device}, slot {status.slot} of VM "
-                    f"{status.vmi}"
+                    f"{status.id} {self._verb.past}: {status.device}, "
+                    f"{place(status.vmi, status.slot)}"
                 )
             )
         del self._open[bound.key]

@@ -82,4 +82,6 @@ def _rows(plan: BindPlan) -> Iterator[tuple[str, str]]:
     for note in plan.notes:
         if note not in found:
             yield "Note", note
+    if plan.waiting_for:
+        yield "Waits for", plan.waiting_for
     yield "Result", "it would be bound" if plan.trouble is None else "it would be refused"

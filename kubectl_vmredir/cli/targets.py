@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from kubectl_vmredir.agent.control import Overview, ServiceOverview
     from kubectl_vmredir.bootstrap import Options
-    from kubectl_vmredir.model import LocalDevice
+    from kubectl_vmredir.model import LocalDevice, VmiRef
     from kubectl_vmredir.service.interface import RedirectionStatus
 
 BoundKey = tuple[str, str]
@@ -40,7 +40,17 @@ class Bound:
     def __str__(self) -> str:
         status = self.status
         where = f" (context {self.service.context})" if self.service.context else ""
-        return f"{status.id}: {status.device} in {status.vmi}, slot {status.slot}{where}"
+        return f"{status.id}: {status.device}, {place(status.vmi, status.slot)}{where}"
+
+
+def place(vmi: VmiRef, slot: str) -> str:
+    """Return a VM and a slot of it, which may not be known yet, in words."""
+    return f"VM {vmi}, slot {slot}" if slot else f"VM {vmi}"
+
+
+def target(vmi: VmiRef, slot: str) -> str:
+    """Return a VM and a slot of it, which may not be known yet, as bind takes them."""
+    return f"{vmi.name}/{slot}" if slot else vmi.name
 
 
 def within(overview: Overview, options: Options) -> list[Bound]:

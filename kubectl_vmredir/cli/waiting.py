@@ -10,6 +10,7 @@ import click
 from kubectl_vmredir.cli.diagnostics import say, tell_progress
 from kubectl_vmredir.cli.following import Follower
 from kubectl_vmredir.cli.output import API_VERSION, document, printable
+from kubectl_vmredir.cli.targets import place
 from kubectl_vmredir.cli.trial import try_out
 from kubectl_vmredir.errors import RedirectionNotFound, VmRedirError
 from kubectl_vmredir.model import RedirectionState, to_json
@@ -106,4 +107,4 @@ async def tell_result(
 def _sentence(status: RedirectionStatus) -> str:
     is_there = status.state in (RedirectionState.CONNECTED, RedirectionState.MIGRATING)
     become = "is plugged into" if is_there else f"is wanted ({status.state}) in"
-    return f"{status.id}: {status.device} {become} slot {status.slot} of VM {status.vmi}"
+    return f"{status.id}: {status.device} {become} {place(status.vmi, status.slot)}"

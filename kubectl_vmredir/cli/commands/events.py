@@ -15,7 +15,7 @@ from kubectl_vmredir.cli.options import ClusterCommand, output_flags, verbosity
 from kubectl_vmredir.cli.output import Column, Listing
 from kubectl_vmredir.cli.reaching import adopted, agent_if_needed, agent_running
 from kubectl_vmredir.cli.run import run_with
-from kubectl_vmredir.cli.targets import Bound, is_within, meant, within
+from kubectl_vmredir.cli.targets import Bound, is_within, meant, target, within
 from kubectl_vmredir.errors import AgentGone, VmRedirError
 from kubectl_vmredir.service.interface import (
     RedirectionChanged,
@@ -86,7 +86,7 @@ EVENTS: Final[Listing[EventRow]] = Listing(
         Column("ID", lambda row: row.redirection),
         Column("DEVICE", lambda row: row.device, wide=True),
         Column("NAMESPACE", lambda row: row.vmi.namespace, wide=True),
-        Column("SLOT", lambda row: f"{row.vmi.name}/{row.slot}", wide=True),
+        Column("SLOT", lambda row: target(row.vmi, row.slot), wide=True),
         Column("CONTEXT", lambda row: row.context, wide=True),
         Column("STATE", lambda row: row.event.state),
         Column("HANDOVER", lambda row: row.handover),
@@ -99,12 +99,12 @@ EVENTS: Final[Listing[EventRow]] = Listing(
 
 
 @click.command(cls=ClusterCommand, short_help="Tell what has happened to what is bound.")
-@click.argument("target", metavar="[TARGET]", required=False)
+@click.argument("wanted", metavar="[TARGET]", required=False)
 @click.option("-w", "--watch", is_flag=True, help="Go on and print what happens.")
 @output_flags
 @click.pass_obj
 def command(
-    options: Options, *, target: str | None, watch: bool, output: str | None, no_headers: bool
+    options: Options, *, wanted: str | None, watch: bool, output: str | None, no_headers: bool
 ) -> None:
     """Tell what has happened to what is bound: every state, why, and each handover.
 
@@ -114,8 +114,8 @@ def command(
 
     async def show(client: AgentClient | None) -> None:
         bound: Sequence[Bound] = [] if client is None else within(await client.overview(), options)
-        if target is not None:
-            bound = await meant(target, bound)
+        if wanted is not None:
+            bound = await meant(wanted, bound)
         rows: list[EventRow] = []
         for service in {one.service.id: one.service for one in bound}.values():
             if service.trouble is None:
@@ -126,8 +126,8 @@ def command(
 
     async def keep_showing(client: AgentClient) -> None:
         only = None
-        if target is not None:
-            found = await meant(target, within(await client.overview(), options))
+        if wanted is not None:
+            found = await meant(wanted, within(await client.overview(), options))
             only = {one.key for one in found}
         watch = _Watch(
             lambda one: is_within(one, options) and (only is None or one.key in only),

@@ -12,7 +12,7 @@ from kubectl_vmredir.cli.options import ClusterCommand, output_flags, verbosity
 from kubectl_vmredir.cli.output import Column, Listing
 from kubectl_vmredir.cli.reaching import agent_if_needed, agent_running
 from kubectl_vmredir.cli.run import run_with
-from kubectl_vmredir.cli.targets import NOTHING, meant, within
+from kubectl_vmredir.cli.targets import NOTHING, meant, target, within
 from kubectl_vmredir.errors import AgentGone
 from kubectl_vmredir.model import RedirectionState
 from kubectl_vmredir.service.interface import Numbers, RedirectionStatus
@@ -78,7 +78,7 @@ REDIRECTIONS: Final[Listing[RedirectionRow]] = Listing(
         Column("ID", lambda row: row.status.id),
         Column("DEVICE", lambda row: row.status.device),
         Column("NAMESPACE", lambda row: row.status.vmi.namespace),
-        Column("SLOT", lambda row: f"{row.status.vmi.name}/{row.status.slot}"),
+        Column("SLOT", lambda row: target(row.status.vmi, row.status.slot)),
         Column("STATE", lambda row: row.status.state),
         Column("CONTEXT", lambda row: row.context),
         Column("REASON", lambda row: row.status.reason),
@@ -96,12 +96,12 @@ REDIRECTIONS: Final[Listing[RedirectionRow]] = Listing(
 
 
 @click.command(cls=ClusterCommand, short_help="Show what is bound, and how it stands.")
-@click.argument("target", metavar="[TARGET]", required=False)
+@click.argument("wanted", metavar="[TARGET]", required=False)
 @click.option("-w", "--watch", is_flag=True, help="Go on and print what changes.")
 @output_flags
 @click.pass_obj
 def command(
-    options: Options, *, target: str | None, watch: bool, output: str | None, no_headers: bool
+    options: Options, *, wanted: str | None, watch: bool, output: str | None, no_headers: bool
 ) -> None:
     """Show what is bound, in all clusters, and how it stands.
 
@@ -110,8 +110,8 @@ def command(
 
     async def show(client: AgentClient | None) -> None:
         bound: Sequence[Bound] = [] if client is None else within(await client.overview(), options)
-        if target is not None:
-            bound = await meant(target, bound)
+        if wanted is not None:
+            bound = await meant(wanted, bound)
         rows = [RedirectionRow.of(one) for one in bound]
         REDIRECTIONS.print(rows, output, headers=not no_headers)
         if output in (None, "wide"):
@@ -119,8 +119,8 @@ def command(
 
     async def keep_showing(client: AgentClient) -> None:
         only = None
-        if target is not None:
-            found = await meant(target, within(await client.overview(), options))
+        if wanted is not None:
+            found = await meant(wanted, within(await client.overview(), options))
             only = {one.key for one in found}
         async with client.watch_overview() as overviews:
             await _follow(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from kubectl_vmredir.errors import ExitCode
 from kubectl_vmredir.lab.cluster import Lab
 from kubectl_vmredir.model import VmiRef
 from tests.support.commands import Cli
@@ -25,6 +29,34 @@ async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
         await lab.wait_running(DESK)
         await lab.wait_running(PLAIN)
         yield lab
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home whose paths are short enough for sockets, where no agent runs yet."""
+    folder = Path(tempfile.mkdtemp(prefix="vmredir-"))
+    for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(folder / name))
+        (folder / name).mkdir(mode=0o700)
+    monkeypatch.setenv("HOME", str(folder))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def agent_cli(home: Path) -> Cli:
+    """The command in that home."""
+    names = ("XDG_RUNTIME_DIR", "XDG_STATE_HOME")
+    return Cli(home, {name: os.environ[name] for name in names})
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def user(agent_cli: Cli, lab: Lab) -> AsyncIterator[Cli]:
+    """The command in that home, with the lab's cluster as the user's; its agent is ended."""
+    kubeconfig = agent_cli.home / "kubeconfig"
+    shutil.copy(lab.kubeconfig, kubeconfig)
+    yield Cli(agent_cli.home, {**agent_cli.environment, "KUBECONFIG": str(kubeconfig)})
+    assert (await agent_cli("agent", "stop", "--force")).status == ExitCode.OK
 
 
 @pytest.fixture

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import stat
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -31,24 +29,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DESK = VmiRef("demo", "desk")
 STICK = DeviceSelector.parse("1209:0001:FLASH001")
-
-
-@pytest.fixture
-def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home whose paths are short enough for sockets; its agent, if one is left, is ended."""
-    folder = Path(tempfile.mkdtemp(prefix="vmredir-"))
-    for name in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
-        monkeypatch.setenv(name, str(folder / name))
-        (folder / name).mkdir(mode=0o700)
-    monkeypatch.setenv("HOME", str(folder))
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def agent_cli(home: Path) -> Cli:
-    names = ("XDG_RUNTIME_DIR", "XDG_STATE_HOME")
-    return Cli(home, {name: os.environ[name] for name in names})
 
 
 def modes_below(folder: Path) -> dict[str, int]:
