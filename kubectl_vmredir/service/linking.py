@@ -88,6 +88,7 @@ class LinkKeeper:
         self._pace = DialPace(around.backoff)
         self._failed_on_node = ""
         self._restorations = 0
+        self._arrivals = 0
         self._trouble: Trouble | None = None
 
     @property
@@ -155,6 +156,7 @@ class LinkKeeper:
     def _set_back(self, to: Destination, trouble: Trouble) -> None:
         self._failed_on_node = to.node
         self._restorations = self._around.watcher.restorations(self.wish.vmi)
+        self._arrivals = self._order.arrivals
         self._trouble = trouble
 
     async def _relink(self, session: DeviceSession, facts: VmiFacts) -> float | None:
@@ -185,6 +187,9 @@ class LinkKeeper:
         if (vmi.node, restorations) != (self._failed_on_node, self._restorations):
             self._failed_on_node, self._restorations = vmi.node, restorations
             self._pace.hurry(now)
+        if self._order.arrivals != self._arrivals:
+            self._arrivals = self._order.arrivals
+            self._pace.encourage(now)
         if now < self._pace.not_before:
             return self._unlinked(facts, "trying again", self._pace.not_before)
         if not self._loss_explained(facts):
@@ -312,6 +317,8 @@ class LinkKeeper:
         if self._ever_attached:
             self._around.identity.suggest()
         self._ever_attached = True
+        self._order.arrivals += 1
+        self._around.watcher.ring(self.wish.vmi)
         self._trouble = None
         self._story.enter(RedirectionState.CONNECTED, cause, handover=handover)
 

@@ -29,10 +29,12 @@ class DialPace:
         self._backoff = backoff
         self._after_failures = backoff()
         self._after_links = backoff()
+        self._failed = False
 
     def failed(self, now: float) -> None:
         """Take in a dial that failed, or could not even be tried."""
         self.not_before = now + next(self._after_failures)
+        self._failed = True
 
     def ended(self, now: float, lasted_s: float | None) -> None:
         """Take in a link that ended.
@@ -48,10 +50,19 @@ class DialPace:
         if lasted_s > STABLE_AFTER_S:
             self._after_links = self._backoff()
         self.not_before = now + next(self._after_links)
+        self._failed = False
 
     def hurry(self, now: float) -> None:
         """Let the next dial be now: what was in its way is seen to be gone."""
         self.not_before = now
+
+    def encourage(self, now: float) -> None:
+        """Let the next dial be now if the last one failed: another one to the same VM did not.
+
+        A link that did not last hurries nobody's: two of them would chase each other.
+        """
+        if self._failed:
+            self.hurry(now)
 
     def start_afresh(self, now: float) -> None:
         """Forget what failed before: somebody has acted."""

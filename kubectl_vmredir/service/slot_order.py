@@ -18,9 +18,13 @@ class SlotOrder:
 
     A redirection says :meth:`want` as soon as it knows that it will have to dial, which may be
     long before it is allowed to, so that those with a higher slot let it go first.
+
+    Attributes:
+        arrivals: How often a device has come into the VM: then the way there is open.
     """
 
     def __init__(self) -> None:
+        self.arrivals = 0
         self._wanted_since: dict[int, float] = {}
         self._dialing: int | None = None
 

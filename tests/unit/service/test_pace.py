@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from kubectl_vmredir.errors import ClusterUnreachable
-from kubectl_vmredir.model import RedirectionState
+from kubectl_vmredir.model import DeviceSelector, RedirectionState
 from kubectl_vmredir.service.migration import CATCH_UP_S
 from kubectl_vmredir.service.pace import STABLE_AFTER_S, DialPace
-from tests.support.service_world import a_world
+from tests.support.fake_usb import FakeDevices, device
+from tests.support.service_world import RETRY_S, a_world
 from tests.support.virtual_clock import after
 
 NOW = 1000.0
@@ -88,6 +89,18 @@ def test_hurry_is_for_one_dial_and_a_fresh_start_for_all(pace: DialPace) -> None
     assert (hurried, slow, pace.not_before) == (NOW, NOW + 8, NOW + 1)
 
 
+def test_dial_that_failed_is_encouraged_by_others_and_a_link_that_did_not_last_is_not(
+    pace: DialPace,
+) -> None:
+    pace.failed(NOW)
+    pace.encourage(NOW + 0.5)
+    encouraged = pace.not_before
+    pace.ended(NOW + 1, lasted_s=0.1)
+    pace.encourage(NOW + 1.5)
+
+    assert (encouraged, pace.not_before) == (NOW + 0.5, NOW + 2)
+
+
 async def test_vm_is_dialed_as_soon_as_its_watch_is_back() -> None:
     async with a_world(backoff=lambda: itertools.repeat(60.0)) as world:
         bound = await world.bind()
@@ -100,3 +113,22 @@ async def test_vm_is_dialed_as_soon_as_its_watch_is_back() -> None:
         await after(CATCH_UP_S)
 
         assert await world.state(bound) is RedirectionState.CONNECTED
+
+
+async def test_device_is_back_as_soon_as_another_one_is_back_in_the_same_vm() -> None:
+    sticks = [device(f"STICK{number}", port=f"1-{number}") for number in (1, 2)]
+    async with a_world(
+        devices=FakeDevices(*sticks),
+        backoff=lambda: itertools.chain([RETRY_S], itertools.repeat(60.0)),
+    ) as world:
+        bound = [await world.bind(DeviceSelector.of(stick)) for stick in sticks]
+        # Each tries twice in vain: the second one when it has waited for the first.
+        world.dialer.script.extend(ClusterUnreachable("virt-api is down") for _ in range(4))
+        for link in list(world.dialer.links):
+            link.end()
+        await after(60)
+        assert {await world.state(one) for one in bound} == {RedirectionState.HOLDING}
+
+        await after(1)
+
+        assert {await world.state(one) for one in bound} == {RedirectionState.CONNECTED}
