@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from kubectl_vmredir.cli.diagnostics import say
 from kubectl_vmredir.cli.options import ClusterCommand, output_flags, parse_vmi
 from kubectl_vmredir.cli.output import Column, Listing, printable
 from kubectl_vmredir.cli.run import with_service
@@ -104,6 +105,47 @@ SLOTS: Final[Listing[SlotRow]] = Listing(
 
 
 @click.command(cls=ClusterCommand)
+@click.argument("vmi", metavar="VMI")
+@click.argument("names", metavar="NAME,...")
+@click.pass_obj
+def name_command(options: Options, vmi: str, names: str) -> None:
+    """Name the first slots of a VM, in order; the others keep usb0 to usb3.
+
+    The names are written to the running VM, and to the template that it is started from. A slot
+    with a device of yours in it keeps its name.
+    """
+    wanted = [name.strip() for name in names.split(",")]
+
+    async def name(reached: Reached) -> None:
+        ref = parse_vmi(vmi, reached.namespace)
+        lasting = await reached.service.name_slots(ref, wanted)
+        click.echo(f"slots of {ref} named: {', '.join(wanted)}")
+        if not lasting:
+            say(f"warning: there is no VirtualMachine {ref.name!r}: a restart loses the names")
+
+    with_service(options, name)
+
+
+class _SlotsCommand(ClusterCommand):
+    """Lists slots; ``slots name VMI NAME,...`` is another command.
+
+    A VM may be called ``name``: ``slots name``, without more, lists that.
+    """
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,  # noqa: ANN401 - click's own signature
+    ) -> click.Context:
+        """Make the context of the command that is meant."""
+        if args[:1] == ["name"] and len(args) > 1 and not args[1].startswith("-"):
+            return name_command.make_context("name", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command(cls=_SlotsCommand)
 @click.argument("vmi", metavar="[VMI]", required=False)
 @click.option("-A", "--all-namespaces", is_flag=True, help="VMs of all namespaces.")
 @click.option("-l", "--selector", default="", metavar="LABELS", help="Label selector for VMs.")
@@ -119,7 +161,10 @@ def command(
     output: str | None,
     no_headers: bool,
 ) -> None:
-    """List VMs with their USB slots."""
+    """List VMs with their USB slots.
+
+    To name the slots of a VM: kubectl vmredir slots name VMI NAME,...
+    """
     if vmi and (all_namespaces or selector):
         raise UsageError("a VM is named, so neither -A nor -l can be used")
 

@@ -107,12 +107,18 @@ async def test_ctrl_c_twice_leaves_nothing_behind(cli: Cli, tmp_path: Path) -> N
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-async def test_without_headless_it_says_what_is_missing(cli: Cli) -> None:
-    done = await cli("demo")
+async def test_without_a_terminal_it_is_the_story(cli: Cli) -> None:
+    done = await cli("demo", "--backend", "sim", "--migrations", "1")
+
+    assert done.status == ExitCode.OK
+    assert done.out.endswith("ok: true\n")
+
+
+async def test_chaos_is_for_the_terminal(cli: Cli) -> None:
+    done = await cli("demo", "--chaos")
 
     assert done.status == ExitCode.USAGE
-    assert "no terminal UI yet" in done.err
-    assert "--headless" in done.err
+    assert "--chaos is for the terminal UI" in done.err
 
 
 async def test_qemu_that_is_not_there_is_an_error(cli: Cli) -> None:

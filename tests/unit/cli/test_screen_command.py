@@ -23,6 +23,12 @@ def test_without_a_terminal_the_help_is_on_stderr(capsys: pytest.CaptureFixture[
     assert "slots" in err
 
 
+def test_a_flag_of_the_screen_is_none_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--read-only", "devices"]) == ExitCode.USAGE
+
+    assert "--read-only goes behind devices" in capsys.readouterr().err
+
+
 def test_a_command_line_gets_the_flags_that_make_it_mean_the_same() -> None:
     options = Options(
         context="prod", impersonate_user="bob", impersonate_groups=("a", "b"), virtual=True
