@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -133,3 +134,33 @@ def test_all_of_kubectls_flags_arrive() -> None:
     assert options == Options(
         "f", "c", "cl", "u", None, "url", "t", "a", ("g", "h"), "i", True, 3.0, False, True
     )
+
+
+@click.command(cls=ClusterCommand)
+@click.option("--wait/--no-wait", default=True)
+@click.option("-w", "--watch", is_flag=True)
+@click.argument("words", nargs=-1)
+def switched(wait: bool, watch: bool, words: tuple[str, ...]) -> None:
+    click.echo(f"{wait} {watch} {' '.join(words)}".rstrip())
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("", "True False"),
+        ("--wait=false", "False False"),
+        ("--wait=true a", "True False a"),
+        ("--watch=1", "True True"),
+        ("--watch=F --no-wait", "False False"),
+        ("--wait a", "True False a"),
+        ("-- --wait=false", "True False --wait=false"),
+    ],
+)
+def test_a_switch_may_have_a_value_as_kubectls(line: str, meant: str) -> None:
+    result = CliRunner().invoke(switched, line.split())
+
+    assert (result.exit_code, result.output.strip()) == (0, meant), result.output
+
+
+def test_a_switch_takes_no_other_value() -> None:
+    assert CliRunner().invoke(switched, ["--wait=maybe"]).exit_code == 2
