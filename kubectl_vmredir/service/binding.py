@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from kubectl_vmredir.errors import VmiNotFound, VmRedirError
+from kubectl_vmredir.errors import DeviceBusy, VmiNotFound, VmRedirError
 from kubectl_vmredir.model import HandoverKind, RedirectionId, RedirectionState
 from kubectl_vmredir.service.interface import BindPlan, Trouble
 from kubectl_vmredir.service.kept import KeptWish
@@ -14,7 +14,6 @@ from kubectl_vmredir.service.safety import Consent, check_free, check_safe, note
 from kubectl_vmredir.service.story import COLD_DOUBT
 from kubectl_vmredir.service.wish import (
     Wish,
-    check_unwished,
     description,
     free_slot,
     lasting,
@@ -57,7 +56,7 @@ class Binder:
             self._supervisor.retry(blocked, bound_by, consent)
             return blocked.wish.id
         slot = free_slot(request.vmi, slots, request.slot or "", self._supervisor.wishes())
-        check_unwished(device, self._supervisor.wishes())
+        self._check_unwished(device)
         check_free(device, use)
         wish = Wish(
             id=self._unused_id(),
@@ -84,9 +83,9 @@ class Binder:
             if (blocked := self._blocked(device, request)) is not None:
                 slot = blocked.wish.slot
             else:
-                wishes = self._supervisor.wishes
-                slot = free_slot(request.vmi, slots, request.slot or "", wishes())
-                check_unwished(device, wishes())
+                wishes = self._supervisor.wishes()
+                slot = free_slot(request.vmi, slots, request.slot or "", wishes)
+                self._check_unwished(device)
                 check_free(device, use)
         except VmRedirError as error:
             trouble = Trouble.of(error)
@@ -119,6 +118,23 @@ class Binder:
             ):
                 return redirection
         return None
+
+    def _check_unwished(self, device: LocalDevice) -> None:
+        """Return if no redirection is for the device.
+
+        Raises:
+            DeviceBusy: If one is.
+        """
+        for redirection in self._supervisor:
+            if redirection.wish.device.matches(device):
+                paused = redirection.paused
+                raise DeviceBusy(
+                    device,
+                    redirection.wish.place + (", and paused" if paused else ""),
+                    hint=f"Go on with:\n  kubectl vmredir resume {redirection.wish.id}"
+                    if paused
+                    else None,
+                )
 
     def _unused_id(self) -> RedirectionId:
         used = {wish.id for wish in self._supervisor.wishes()}

@@ -16,17 +16,17 @@ from kubectl_vmredir.errors import (
     ClusterError,
     ExitCode,
     IdentityChanged,
-    UsbError,
     VmRedirError,
 )
 from kubectl_vmredir.model import RedirectionState
 from kubectl_vmredir.service.bell import Bell
+from kubectl_vmredir.service.blocked import Remedy
 from kubectl_vmredir.service.claiming import DeviceClaimer
 from kubectl_vmredir.service.gate import Act, Wait
 from kubectl_vmredir.service.identity import same_user
 from kubectl_vmredir.service.interface import Numbers, Trouble
 from kubectl_vmredir.service.kept import KeptWish
-from kubectl_vmredir.service.linking import CURED_ELSEWHERE, LinkKeeper
+from kubectl_vmredir.service.linking import LinkKeeper
 from kubectl_vmredir.service.story import Story, first_status
 from kubectl_vmredir.service.wish import free_slot, slots_of, waiting_for
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kubectl_vmredir.backoff import BackoffFactory
-    from kubectl_vmredir.model import Identity, RedirectionId, VmiRef, VmiUid, VmiView
+    from kubectl_vmredir.model import Identity, RedirectionId, VmiRef, VmiView
     from kubectl_vmredir.service.identity import IdentityCheck
     from kubectl_vmredir.service.interface import Change
     from kubectl_vmredir.service.ports import Cluster, DeviceSource, Dialer
@@ -50,14 +50,6 @@ logger = logging.getLogger(__name__)
 CRASH_HINT: Final = (
     "The link is left as it is. Bind the device again to go on, or unbind it; and please report it."
 )
-
-BLOCKED_RETRY_S: Final = 120.0
-"""How long a redirection that is blocked waits before it looks whether it still would be."""
-
-SETTLING_S: Final = 2.0
-"""As BLOCKED_RETRY_S, the first time that a device cannot be had for this reason; then ever longer.
-It may be quite new, and udev give its node to the user some time after the kernel has announced
-it; or who had it before may be just letting go."""
 
 ROUND_TRIP_TO: Final = "virt-handler"
 """Which hop answers the pings of the api route."""
@@ -144,9 +136,7 @@ class Redirection:
             wish, kept.consent, around, self.story, self.bell, confirmed=kept.confirmed
         )
         self._keeper = LinkKeeper(wish, around, self.story, self._stranger)
-        self._try_again = False
-        self._blocked_by = ""
-        self._look_after_s = SETTLING_S
+        self._remedy = Remedy(wish.vmi, around.watcher, self._claimer, self._stranger, self.bell)
         self._moved_before = _Moved()
 
     @property
@@ -181,15 +171,15 @@ class Redirection:
         self._bound_by = bound_by
         self.paused = False
         self._claimer.start_afresh(consent)
-        self._try_again = True
-        self.bell.ring()
+        self._remedy.ask()
 
     def reconnect(self) -> None:
         """Close the link that is open, and try again at once, whatever was waited for."""
         self.story.note("reconnecting, as was asked")
         self._claimer.start_afresh(self._claimer.consent)
         self._keeper.start_afresh()
-        self._try_again = self.story.state is RedirectionState.BLOCKED
+        if self.story.state is RedirectionState.BLOCKED:
+            self._remedy.ask()
         if self.session is not None and self.session.endpoint is not None:
             self.session.link_unwanted("it was asked to reconnect")
         self.bell.ring()
@@ -216,7 +206,7 @@ class Redirection:
                     await self._identified()
                     self._take_slot(await self._vm_ready())
                     self.session = await self._claimer.claimed()
-                    self._blocked_by = ""
+                    self._remedy.device_had()
                 self.session.lend(self.bell)
                 over = await self._keeper.keep(self.session)
                 self.story.note(f"the device session ends: {over}")
@@ -233,6 +223,7 @@ class Redirection:
         self._keeper.start_afresh()
         self._keeper.journey.break_off()
         self.story.enter(RedirectionState.PAUSED, "this machine has the device")
+        self._claimer.end_trial()
 
     async def wind_down(self, act: Act, why: str) -> None:
         """End it for good: give the device back as soon as that is allowed.
@@ -243,6 +234,7 @@ class Redirection:
         """
         await self._give_back(act, why)
         self.story.enter(RedirectionState.STOPPED, why)
+        self._claimer.end_trial()  # last: a trial that ends while it is connected was confirmed
 
     async def _give_back(self, act: Act, why: str) -> None:
         """Close the link, as soon as the gate allows it, and the session.
@@ -259,7 +251,6 @@ class Redirection:
                     await self.bell.wait(wait.until)
         self._keeper.stand_back()
         await self._let_go()
-        self._claimer.end_trial()
 
     def crashed(self, bug: BaseException) -> None:
         """Say that the task has ended by a bug; session and link are as they were."""
@@ -337,50 +328,11 @@ class Redirection:
     # -- what needs a person ----------------------------------------------------------------
 
     async def _blocked(self, error: VmRedirError) -> None:
-        """Wait until somebody has acted, and is seen to have.
-
-        Seen, for trouble with the cluster, is that its watch comes back, that the VM is another
-        one or has other slots, or that the user is again who bound: log in again, and the device
-        comes back by itself. For trouble with the device it is that devices come or go. What a
-        person cures where we do not see it is tried again every now and then.
-        """
+        """Wait until somebody has acted, and is seen to have."""
         self._keeper.stand_back()
         self.story.enter(RedirectionState.BLOCKED, str(error), trouble=Trouble.of(error))
-        restorations = self._around.watcher.restorations(self.wish.vmi)
-        slots = self._slots_seen()
-        loop = asyncio.get_running_loop()
-        retry_at = None
-        if isinstance(error, UsbError):
-            retry_at = loop.time() + self._patience_with(error)
-        elif isinstance(error, CURED_ELSEWHERE):
-            retry_at = loop.time() + BLOCKED_RETRY_S
-        while not self._try_again and (retry_at is None or loop.time() < retry_at):
-            match error:
-                case IdentityChanged():
-                    acted = self._stranger() is None
-                case ClusterError():
-                    restored = self._around.watcher.restorations(self.wish.vmi) > restorations
-                    acted = restored or self._slots_seen() != slots
-                case UsbError():
-                    acted = self._claimer.devices_changed
-                case _:
-                    acted = False
-            if acted:
-                break
-            await self.bell.wait(retry_at)
-        self._try_again = False
+        await self._remedy.found(error)
         self._keeper.start_afresh()
-
-    def _patience_with(self, error: UsbError) -> float:
-        """Return how long to wait before the device is looked at again, in seconds."""
-        again = str(error) == self._blocked_by
-        self._look_after_s = min(2 * self._look_after_s, BLOCKED_RETRY_S) if again else SETTLING_S
-        self._blocked_by = str(error)
-        return self._look_after_s
-
-    def _slots_seen(self) -> tuple[VmiUid, tuple[str, ...]] | None:
-        vmi = self._around.watcher.facts(self.wish.vmi).vmi
-        return (vmi.uid, vmi.slots) if vmi is not None else None
 
     def _stranger(self) -> IdentityChanged | None:
         current = self._around.identity.current

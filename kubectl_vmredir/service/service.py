@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -281,14 +282,15 @@ class Service:
         ours = {
             redirection.wish.slot: redirection.wish
             for redirection in self._supervisor
-            if redirection.wish.vmi == vmi.ref
+            # The names first: this is asked for each of very many VMs.
+            if redirection.wish.vmi.name == vmi.ref.name and redirection.wish.vmi == vmi.ref
         }
         return VmiSlots(
             vmi,
             tuple(
                 SlotView(name, ours[name].id, str(ours[name].device))
                 if name in ours
-                else SlotView(name)
+                else _free_slot(name)
                 for name in vmi.slots
             ),
         )
@@ -321,3 +323,9 @@ class Service:
                         redirection.probe()
         except OSError as exc:  # pings find out as well, later
             logger.warning("it will not be noticed if this machine sleeps: %s", exc)
+
+
+@functools.lru_cache(maxsize=1024)
+def _free_slot(name: str) -> SlotView:
+    """Return a slot that is for no redirection; most VMs have the same, and share them."""
+    return SlotView(name)

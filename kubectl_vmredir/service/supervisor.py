@@ -210,6 +210,10 @@ class Supervisor:
 
     async def _end_of_trial(self, redirection_id: RedirectionId) -> None:
         await asyncio.sleep(TRIAL_S)
+        supervised = self._supervised[redirection_id]
+        if supervised.redirection.paused and supervised.task is not None:
+            # The trial ends with the pause; and if that is undone, it is over.
+            await asyncio.wait([supervised.task])
         bug = await contained(
             self.end(redirection_id, Act.UNBIND, f"not confirmed in {TRIAL_S:.0f} s"),
             name=f"end-trial-{redirection_id}",

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from kubectl_vmredir.errors import (
     DeviceAmbiguous,
-    DeviceBusy,
     DeviceNotFound,
     NoUsbSlots,
     SlotNotFound,
@@ -42,6 +41,12 @@ class Wish:
     vmi: VmiRef
     slot: str
     slot_index: int | None
+
+    @property
+    def place(self) -> str:
+        """Where the device is to be, for people."""
+        slot = f"slot {self.slot!r} of VM" if self.slot else "a slot of VM"
+        return f"{slot} {self.vmi}"
 
 
 def only_one(devices: Sequence[LocalDevice], selector: DeviceSelector) -> LocalDevice:
@@ -118,18 +123,6 @@ def slots_of(vmi: VmiView | None) -> tuple[str, ...] | None:
     if not vmi.client_passthrough:
         raise NoUsbSlots(vmi.ref)
     return vmi.slots
-
-
-def check_unwished(device: LocalDevice, wishes: Iterable[Wish]) -> None:
-    """Return if no other wish is for the device.
-
-    Raises:
-        DeviceBusy: If one is.
-    """
-    for wish in wishes:
-        if wish.device.matches(device):
-            slot = f"slot {wish.slot!r} of VM" if wish.slot else "a redirection to VM"
-            raise DeviceBusy(device, f"{slot} {wish.vmi}")
 
 
 def free_slot(vmi: VmiRef, slots: Sequence[str] | None, wanted: str, wishes: Iterable[Wish]) -> str:

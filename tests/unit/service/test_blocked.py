@@ -8,9 +8,9 @@ from kubectl_vmredir.errors import Forbidden, LoginRequired, SlotsFull, VmRedirE
 from kubectl_vmredir.model import RedirectionState
 from kubectl_vmredir.protocol.control import FilterReject
 from kubectl_vmredir.protocol.packets import encode_packet
+from kubectl_vmredir.service.blocked import BLOCKED_RETRY_S
 from kubectl_vmredir.service.link_health import SETTLE_TIMEOUT_S
 from kubectl_vmredir.service.linking import BELIEVED_AFTER_S
-from kubectl_vmredir.service.redirection import BLOCKED_RETRY_S
 from tests.support.service_world import FEDORA, World
 from tests.support.virtual_clock import after, at_rest
 

@@ -73,8 +73,9 @@ async def test_slot_of_what_is_paused_stays_taken() -> None:
 
         with pytest.raises(SlotTaken):
             await world.bind(DeviceSelector(serial="STICK2"), slot="key")
-        with pytest.raises(DeviceBusy, match="slot 'key' of VM demo/fedora"):
+        with pytest.raises(DeviceBusy, match="slot 'key' of VM demo/fedora, and paused") as busy:
             await world.bind()
+        assert busy.value.hint == f"Go on with:\n  kubectl vmredir resume {bound}"
 
 
 async def test_what_is_paused_stays_so_when_it_is_paused_again_or_reconnected(
@@ -427,6 +428,39 @@ async def test_trial_ends_with_a_pause_and_the_next_one_begins_with_resume(world
     assert (await world.status(bound)).trial_ends is not None
     await after(TRIAL_S)
     assert await world.all() == []
+
+
+async def test_trial_that_ends_while_a_pause_waits_ends_no_more_than_the_pause_does(
+    world: World,
+) -> None:
+    bound = await a_keyboard_on_trial(world)
+    migration = world.migration()
+    migration.go_to("copying")
+    world.background.create_task(world.service.pause(bound), name="pause")
+    await after(2 * TRIAL_S)
+    assert world.link.open
+
+    migration.fail()
+    await after(TRIAL_S)
+
+    assert await world.state(bound) is S.PAUSED
+
+
+async def test_trial_that_ended_while_a_pause_waited_is_over_if_that_is_undone(
+    world: World,
+) -> None:
+    bound = await a_keyboard_on_trial(world)
+    migration = world.migration()
+    migration.go_to("copying")
+    world.background.create_task(world.service.pause(bound), name="pause")
+    await after(2 * TRIAL_S)
+
+    await world.service.resume(bound)
+    migration.fail()
+    await after(1)
+
+    assert await world.all() == []
+    assert world.devices.hosts[0].released
 
 
 async def test_keyboard_that_was_confirmed_is_on_trial_no_more_after_a_pause(

@@ -31,6 +31,7 @@ from kubectl_vmredir.model import (
     VendorProduct,
     VmiRef,
 )
+from kubectl_vmredir.service.blocked import BLOCKED_RETRY_S, SETTLING_S
 from kubectl_vmredir.service.interface import (
     TRIAL_S,
     BindRequest,
@@ -40,7 +41,6 @@ from kubectl_vmredir.service.interface import (
 )
 from kubectl_vmredir.service.looking import LOOK_TIMEOUT_S
 from kubectl_vmredir.service.ports import UsbHostSockets
-from kubectl_vmredir.service.redirection import BLOCKED_RETRY_S, SETTLING_S
 from kubectl_vmredir.service.safety import STORAGE_NOTE
 from kubectl_vmredir.service.story import COLD_DOUBT
 from tests.support.fake_cluster import running

@@ -185,7 +185,7 @@ async def test_slot_of_a_vm_that_is_not_there_is_for_one_wish() -> None:
 async def test_device_that_waits_for_a_vm_is_not_free_for_another_one(world: World) -> None:
     await world.bind(vmi=LATER)
 
-    with pytest.raises(DeviceBusy, match="held by a redirection to VM demo/later"):
+    with pytest.raises(DeviceBusy, match="held by a slot of VM demo/later"):
         await world.bind()
 
 
