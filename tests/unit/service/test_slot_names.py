@@ -10,7 +10,7 @@ from kubectl_vmredir.service.wish import Wish
 FEDORA = VmiRef("demo", "fedora")
 
 
-def wish(slot: str, index: int, vmi: VmiRef = FEDORA) -> Wish:
+def wish(slot: str, index: int | None, vmi: VmiRef = FEDORA) -> Wish:
     device = DeviceSelector.parse("0951:1666")
     return Wish(RedirectionId("r1"), device, "a stick", vmi, slot, index)
 
@@ -21,6 +21,8 @@ def wish(slot: str, index: int, vmi: VmiRef = FEDORA) -> Wish:
         (["flash", "new"], [wish("flash", 0)]),
         (["flash"], [wish("usb3", 3)]),
         (["other"], [wish("flash", 0, VmiRef("demo", "win11"))]),
+        (["a", "flash"], [wish("flash", None)]),
+        (["other"], [wish("", None)]),
         ([], []),
     ],
 )
@@ -32,7 +34,12 @@ def test_slots_can_be_renamed_as_long_as_those_in_use_keep_their_names(
 
 @pytest.mark.parametrize(
     ("names", "held"),
-    [(["other"], wish("flash", 0)), (["new", "flash"], wish("flash", 0)), (["a"], wish("b", 1))],
+    [
+        (["other"], wish("flash", 0)),
+        (["new", "flash"], wish("flash", 0)),
+        (["a"], wish("b", 1)),
+        (["a"], wish("flash", None)),
+    ],
 )
 def test_a_slot_in_use_is_not_renamed(names: list[str], held: Wish) -> None:
     with pytest.raises(SlotTaken, match=f"slot '{held.slot}'"):
