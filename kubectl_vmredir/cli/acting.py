@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from kubectl_vmredir.cli import candidates
 from kubectl_vmredir.cli.diagnostics import say, tell_error, tell_progress
 from kubectl_vmredir.cli.options import timeout_flag, verbosity
 from kubectl_vmredir.cli.output import printable
@@ -57,7 +58,9 @@ def target_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``TARGET``, ``--all`` and ``--timeout``."""
     command = timeout_flag(command)
     command = click.option("--all", "every", is_flag=True, help="All that is bound.")(command)
-    return click.argument("target", metavar="TARGET", required=False)(command)
+    return click.argument(
+        "target", metavar="TARGET", required=False, shell_complete=candidates.bound
+    )(command)
 
 
 def act_on(

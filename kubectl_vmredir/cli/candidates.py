@@ -1,4 +1,4 @@
-"""What an argument may be, for the tab key: devices of this machine, VMs and slots of the cluster.
+"""What an argument may be, for the tab key: devices here, VMs and slots there, what is bound.
 
 A shell has no place for an error: what cannot be had, or not in time, is not offered. Nor is text
 of a device or of the cluster that would be more than one plain word.
@@ -14,8 +14,13 @@ from typing import TYPE_CHECKING, Final
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from kubectl_vmredir.bootstrap import Options, open_service
+from kubectl_vmredir.agent.client import AgentClient
+from kubectl_vmredir.agent.line import connect
+from kubectl_vmredir.agent.places import Places
+from kubectl_vmredir.bootstrap import Options
+from kubectl_vmredir.cli.reaching import service_anywhere
 from kubectl_vmredir.cli.run import local_devices, unwrapped
+from kubectl_vmredir.cli.targets import target
 from kubectl_vmredir.errors import VmRedirError
 from kubectl_vmredir.model import DeviceSelector
 
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 
     import click
 
+    from kubectl_vmredir.agent.control import Overview
     from kubectl_vmredir.service.interface import VmiSlots
 
     Candidates = list[CompletionItem[str]]
@@ -66,6 +72,27 @@ def slots(context: click.Context, _argument: click.Parameter, unfinished: str) -
     )
 
 
+def bound(_context: click.Context, _argument: click.Parameter, unfinished: str) -> Candidates:
+    """Return the slots in which something is."""
+
+    async def ask() -> Overview:
+        async with asyncio.timeout(LIMIT_S), connect(Places.of_user().socket) as (line, _):
+            return await AgentClient(line).overview()
+
+    try:
+        overview = unwrapped(lambda: asyncio.run(ask()))
+    except (VmRedirError, TimeoutError):
+        return []
+    statuses = [status for service in overview.services for status in service.redirections]
+    return _offer(
+        unfinished,
+        [
+            (target(status.vmi, status.slot), f"{status.state}: {status.device}")
+            for status in statuses
+        ],
+    )
+
+
 def _offer(unfinished: str, words: Sequence[tuple[str, str]]) -> Candidates:
     return [
         CompletionItem(word, help=meaning)
@@ -78,8 +105,8 @@ def _vms(context: click.Context) -> Sequence[VmiSlots]:
     options = _options(context)
 
     async def ask() -> Sequence[VmiSlots]:
-        async with asyncio.timeout(LIMIT_S), open_service(options) as connection:
-            return await connection.service.vmis(connection.namespace)
+        async with asyncio.timeout(LIMIT_S), service_anywhere(options) as reached:
+            return await reached.service.vmis(reached.namespace)
 
     try:
         return unwrapped(lambda: asyncio.run(ask()))

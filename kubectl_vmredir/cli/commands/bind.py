@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kubectl_vmredir.cli import candidates
 from kubectl_vmredir.cli.foreground import keep_bound
 from kubectl_vmredir.cli.options import (
     ClusterCommand,
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=ClusterCommand, short_help="Plug a device into a VM, and keep it plugged.")
-@click.argument("device", metavar="DEVICE")
-@click.argument("target", metavar="VMI[/SLOT]")
+@click.argument("device", metavar="DEVICE", shell_complete=candidates.devices)
+@click.argument("target", metavar="VMI[/SLOT]", shell_complete=candidates.slots)
 @click.option(
     "--wait/--no-wait",
     default=True,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from kubectl_vmredir.cli import candidates
 from kubectl_vmredir.cli.following import untold
 from kubectl_vmredir.cli.options import ClusterCommand, output_flags, verbosity
 from kubectl_vmredir.cli.output import Column, Listing
@@ -99,7 +100,7 @@ EVENTS: Final[Listing[EventRow]] = Listing(
 
 
 @click.command(cls=ClusterCommand, short_help="Tell what has happened to what is bound.")
-@click.argument("wanted", metavar="[TARGET]", required=False)
+@click.argument("wanted", metavar="[TARGET]", required=False, shell_complete=candidates.bound)
 @click.option("-w", "--watch", is_flag=True, help="Go on and print what happens.")
 @output_flags
 @click.pass_obj

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kubectl_vmredir.cli import candidates
 from kubectl_vmredir.cli.options import ClusterCommand, parse_vmi
 from kubectl_vmredir.cli.run import with_service
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=ClusterCommand)
-@click.argument("vmi", metavar="VMI")
+@click.argument("vmi", metavar="VMI", shell_complete=candidates.vms)
 @click.option("-o", "--output", type=click.Choice(["name"]), help="How to print.")
 @click.pass_obj
 def command(options: Options, vmi: str, output: str | None) -> None:

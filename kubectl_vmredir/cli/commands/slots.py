@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from kubectl_vmredir.cli import candidates
 from kubectl_vmredir.cli.diagnostics import say
 from kubectl_vmredir.cli.options import ClusterCommand, output_flags, parse_vmi
 from kubectl_vmredir.cli.output import Column, Listing, printable
@@ -105,7 +106,7 @@ SLOTS: Final[Listing[SlotRow]] = Listing(
 
 
 @click.command(cls=ClusterCommand)
-@click.argument("vmi", metavar="VMI")
+@click.argument("vmi", metavar="VMI", shell_complete=candidates.vms)
 @click.argument("names", metavar="NAME,...")
 @click.pass_obj
 def name_command(options: Options, vmi: str, names: str) -> None:
@@ -146,7 +147,7 @@ class _SlotsCommand(ClusterCommand):
 
 
 @click.command(cls=_SlotsCommand)
-@click.argument("vmi", metavar="[VMI]", required=False)
+@click.argument("vmi", metavar="[VMI]", required=False, shell_complete=candidates.vms)
 @click.option("-A", "--all-namespaces", is_flag=True, help="VMs of all namespaces.")
 @click.option("-l", "--selector", default="", metavar="LABELS", help="Label selector for VMs.")
 @click.option("-w", "--watch", is_flag=True, help="Go on and print what changes.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from kubectl_vmredir.cli import candidates
 from kubectl_vmredir.cli.diagnostics import tell_trouble
 from kubectl_vmredir.cli.options import ClusterCommand, output_flags, verbosity
 from kubectl_vmredir.cli.output import Column, Listing
@@ -96,7 +97,7 @@ REDIRECTIONS: Final[Listing[RedirectionRow]] = Listing(
 
 
 @click.command(cls=ClusterCommand, short_help="Show what is bound, and how it stands.")
-@click.argument("wanted", metavar="[TARGET]", required=False)
+@click.argument("wanted", metavar="[TARGET]", required=False, shell_complete=candidates.bound)
 @click.option("-w", "--watch", is_flag=True, help="Go on and print what changes.")
 @output_flags
 @click.pass_obj
