@@ -179,12 +179,18 @@ class ScriptedService:
     def plug(self, *devices: LocalDevice) -> None:
         """Have these devices plugged in from now on, and no others."""
         self.plugged = devices
+        self.see(self._seen())
+
+    def see(self, seen: DevicesSeen) -> None:
+        """Have all watchers of devices hear of these."""
         for stream in self._plugs:
-            stream.put(self._seen())
+            stream.put(seen)
 
     def go(self, error: VmRedirError) -> None:
         """End all that is heard, as an agent does that goes away."""
-        for stream in (*self._changes, *self._news, *self._plugs):
+        streams: tuple[_Stream[Change] | _Stream[VmiNews] | _Stream[DevicesSeen], ...]
+        streams = (*self._changes, *self._news, *self._plugs)
+        for stream in streams:
             stream.put(error)
 
     def hold_unbind(self) -> None:
