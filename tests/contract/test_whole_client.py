@@ -16,12 +16,10 @@ import secrets
 import signal
 from typing import TYPE_CHECKING
 
-from kubectl_vmredir.lab.guests.image import build
 from kubectl_vmredir.lab.guests.report import DiskSeen, Gap, PassDone
 from tests.support.commands import Cli
 from tests.support.guest_console import GuestConsole
-from tests.support.vms import NAMESPACE, vm
-from tests.support.worlds import Kind
+from tests.support.vms import NAMESPACE, reading_guest, vm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,21 +32,6 @@ STICK_BYTES = 1 << 20
 HANDED_OVER = re.compile(
     r"connected: .*\((?P<kind>\w+) handover, node\d to node\d, link gap (?P<gap>\d+) ms\)"
 )
-
-
-def guest_of(world: World) -> dict[str, str]:
-    """Return the annotations of a VM whose guest reads sticks."""
-    slots = {"vmredir.io/slots": "flash"}
-    if world.kind is Kind.LAB:
-        return slots
-    image = build.find(build.default_folder())
-    assert image is not None, "no guest image: make guest"
-    return slots | {
-        "rig/kernel": str(image.kernel),
-        "rig/initrd": str(image.initrd),
-        "rig/append": build.CMDLINE,
-        "rig/memory": "192",
-    }
 
 
 def with_stick(home: Path, content: bytes) -> Cli:
@@ -76,7 +59,7 @@ async def test_a_stick_stays_plugged_through_migrations(
 ) -> None:
     content = secrets.token_bytes(STICK_BYTES)
     cli, console = with_stick(tmp_path, content), GuestConsole()
-    async with vm(world, annotations=guest_of(world), memory="192Mi") as desk:
+    async with vm(world, annotations=reading_guest(world, "flash"), memory="192Mi") as desk:
         await desk.running()
         bind = [
             "bind", "--virtual", "--foreground", "1209:0001:CONTRACT", f"{desk.ref.name}/flash",

@@ -12,8 +12,10 @@ from kubectl_vmredir.k8s.objects import EventType
 from kubectl_vmredir.k8s.status import StatusError
 from kubectl_vmredir.lab import objects
 from kubectl_vmredir.lab.guests import sockets
+from kubectl_vmredir.lab.guests.image import build
 from kubectl_vmredir.lab.objects import Collection
 from kubectl_vmredir.model import VmiRef
+from tests.support.worlds import Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -68,6 +70,21 @@ def virtual_machine(
         "kind": "VirtualMachine",
         "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {"runStrategy": "Always", "template": template},
+    }
+
+
+def reading_guest(world: World, *slots: str) -> dict[str, str]:
+    """Return the annotations of a VM with these slots, whose guest reads sticks."""
+    named = {"vmredir.io/slots": ",".join(slots)}
+    if world.kind is Kind.LAB:
+        return named
+    image = build.find(build.default_folder())
+    assert image is not None, "no guest image: make guest"
+    return named | {
+        "rig/kernel": str(image.kernel),
+        "rig/initrd": str(image.initrd),
+        "rig/append": build.CMDLINE,
+        "rig/memory": "192",
     }
 
 
