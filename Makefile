@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 CODE   := kubectl_vmredir tests benchmarks release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint unit fuzz bench bench-idle dist guest packages upgrade clean
+.PHONY: help demo test check format lint unit fuzz plane bench bench-idle dist guest packages upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ format: $(VENV)/ready ## Format the code and put the imports in order
 
 fuzz: $(VENV)/ready ## A million packets of a hostile VM against a usb-host (PACKETS=n, SEED=n)
 	VMREDIR_FUZZ_PACKETS=$(or $(PACKETS),1000000) VMREDIR_FUZZ_SEED=$(or $(SEED),1) $(BIN)/python -m tests.tiers --only native -- -s -k hostile_vm
+
+plane: $(VENV)/ready guest ## Outages of every server of a real control plane, for eight redirections (root; six minutes; SHORT=1)
+	$(BIN)/python -m tests.support.plane $(if $(SHORT),--short)
 
 bench: $(VENV)/ready ## Benchmarks, as ratios against a peer in the same run
 	$(BIN)/python -m benchmarks
