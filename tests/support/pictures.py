@@ -10,8 +10,12 @@ import difflib
 import html
 import os
 import re
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+import pytest
 
 from tests.support.tui import Tui
 
@@ -22,13 +26,27 @@ _FONTS: Final = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 _TEXT: Final = re.compile(r"<text[^>]* x=\"([\d.]+)\" y=\"([\d.]+)\"[^>]*>([^<]*)</text>")
 
 
-async def compare(tui: Tui, name: str) -> None:
+def in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have times of day be those of one place; to be made a fixture."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+async def compare(tui: Tui, name: str, folder: Path = FOLDER) -> None:
     """Compare the screen with its picture.
+
+    Args:
+        tui: What is on the screen.
+        name: Of the picture.
+        folder: Where it is.
 
     Raises:
         AssertionError: If it looks different, with what differs in its text.
     """
-    path = FOLDER / f"{name}.svg"
+    path = folder / f"{name}.svg"
     # The fonts would be fetched from the network; whoever looks has one of their own.
     seen = _FONTS.sub("", await _at_rest(tui))
     if os.environ.get("UPDATE_PICTURES"):

@@ -103,16 +103,17 @@ async def running(
     entrance: Entrance | None = None,
     read_only: bool = False,
     theme: str = "textual-dark",
+    wall_clock: Callable[[], float] = lambda: NOON,
 ) -> AsyncIterator[Tui]:
     """Run the program; draw at once what is heard, and try again at once what fails."""
     feed = Feed(
         entrance or entrance_to(service),
         read_only=read_only,
-        wall_clock=lambda: NOON,
+        wall_clock=wall_clock,
         backoff=lambda: itertools.repeat(3600.0),
     )
     clock = Clock()
-    app = VmRedirApp(feed, clock=clock, wall_clock=lambda: NOON, frame_s=0.0)
+    app = VmRedirApp(feed, clock=clock, wall_clock=wall_clock, frame_s=0.0)
     async with app.run_test(size=size, notifications=True) as pilot, asyncio.TaskGroup() as group:
         app.theme = theme
         app.animation_level = "none"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,7 +28,7 @@ from kubectl_vmredir.service.interface import (
     VmiChanged,
     VmisUncertain,
 )
-from tests.support.pictures import compare
+from tests.support.pictures import compare, in_utc
 from tests.support.scripted_service import (
     NOON,
     PLAIN,
@@ -73,14 +71,7 @@ NUMBERS = Numbers(
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Times of day are those of one place."""
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
+utc = pytest.fixture(autouse=True)(in_utc)
 
 
 def busy() -> ScriptedService:

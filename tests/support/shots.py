@@ -1,0 +1,145 @@
+"""The screenshots of the README: the real program, on a recording, with keys that are pressed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from kubectl_vmredir.errors import KubeconfigError
+from kubectl_vmredir.model import Check, LocalDevice, Outcome
+from kubectl_vmredir.service.interface import (
+    BindPlan,
+    BindRequest,
+    DevicesSeen,
+    VmiChanged,
+    VmiRemoved,
+    VmisSeen,
+    VmisUncertain,
+)
+from kubectl_vmredir.tui.session import Entrance, Session
+from tests.support import recording
+from tests.support.recording import Told
+from tests.support.scripted_service import NOON, ScriptedService
+from tests.support.tui import Tui, running
+
+FOLDER: Final = Path(__file__).parents[2] / "screenshots"
+SIZE: Final = (120, 34)
+
+CHECKS: Final = (
+    Check("libusb", Outcome.OK, "libusb-1.0.so.0 is loaded"),
+    Check("libusbredirhost", Outcome.OK, "libusbredirhost.so.1 is loaded"),
+    Check("libudev", Outcome.OK, "libudev.so.1 is loaded"),
+    Check("udev", Outcome.OK, "udevd tells of devices that come and go"),
+    Check(
+        "access",
+        Outcome.FAILED,
+        "you may not open /dev/bus/usb/001/004 (DataTraveler 3.0)",
+        "kubectl vmredir doctor --udev-rule 0951:1666:FLASH001",
+    ),
+    Check("holders", Outcome.WARNING, "pcscd has /dev/bus/usb/001/005 open"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A screenshot.
+
+    Attributes:
+        name: Name of the file.
+        sees: What is on the screen, besides what is in all.
+        until: How far the recording is played; empty for a cluster that cannot be had.
+        keys: What is pressed then.
+        size: Columns and lines of the terminal.
+        theme: Colours.
+    """
+
+    name: str
+    sees: str
+    until: str = recording.MOVED
+    keys: tuple[str, ...] = ()
+    size: tuple[int, int] = SIZE
+    theme: str = "textual-dark"
+
+
+SHOTS: Final = (
+    Shot("bind-dialog", "nothing needs it", recording.PLANNED, ("enter", "enter")),
+    Shot("migration", "copying", recording.COPYING, ("2", "down")),
+    Shot("story", "migrations survived 3", keys=("3",)),
+    Shot("story-light", "migrations survived 3", keys=("3",), theme="textual-light"),
+    Shot("story-80x24", "migrations survived 3", keys=("3",), size=(80, 24)),
+    Shot("no-cluster", "no kubeconfig", until=""),
+    Shot("no-devices", "No USB device", until="nothing"),
+    Shot("doctor", "run: kubectl vmredir doctor", recording.BEGUN, ("D",)),
+    Shot("help", "Show this.", recording.BEGUN, ("question_mark", "end")),
+)
+
+
+class RecordedService(ScriptedService):
+    """Tells what was recorded, as far as it is played."""
+
+    def __init__(self, told: Sequence[Told]) -> None:
+        super().__init__()
+        self.plugged: Sequence[LocalDevice] = ()
+        self.there = ()
+        self._plan: BindPlan | None = None
+        self._told = told
+
+    def play(self) -> None:
+        """Tell it all."""
+        for told in self._told:
+            match told.item:
+                case None:
+                    pass
+                case BindPlan() as plan:
+                    self._plan = plan
+                case DevicesSeen() as seen:
+                    self.see(seen)
+                case VmisSeen() | VmiChanged() | VmiRemoved() | VmisUncertain() as news:
+                    self.tell_vmis(news)
+                case change:
+                    self.tell(change)
+
+    async def plan(self, request: BindRequest) -> BindPlan:
+        assert self._plan is not None, "it is recorded"
+        return self._plan
+
+
+def _up_to(mark: str) -> Sequence[Told]:
+    if mark not in (recording.BEGUN, recording.PLANNED, recording.COPYING, recording.MOVED):
+        return ()
+    told = recording.load()
+    (last,) = (place for place, one in enumerate(told) if one.mark == mark)
+    return told[: last + 1]
+
+
+@asynccontextmanager
+async def drawn(shot: Shot) -> AsyncIterator[Tui]:
+    """Show what a screenshot is of."""
+    told = _up_to(shot.until)
+    now = told[-1].at if told else NOON
+    service = RecordedService(told)
+
+    @asynccontextmanager
+    async def open_session(context: str | None) -> AsyncIterator[Session]:
+        if not shot.until:
+            raise KubeconfigError(
+                "no kubeconfig: nothing at ~/.kube/config",
+                hint="Choose one with --kubeconfig FILE, or set KUBECONFIG.",
+            )
+        yield Session(service, "demo", "lab", "admin", flags=(), lasting=True)
+
+    entrance = Entrance(open_session, contexts=lambda: ("lab", "prod"), examine=lambda: CHECKS)
+    async with running(
+        service, size=shot.size, entrance=entrance, theme=shot.theme, wall_clock=lambda: now
+    ) as tui:
+        if shot.until:
+            await tui.until(lambda: tui.feed.world.session is not None)
+            await tui.until(lambda: tui.feed.world.vmis is not None)
+        service.play()
+        await tui.pilot.pause()
+        await tui.press(*shot.keys)
+        await tui.sees(shot.sees)
+        yield tui
