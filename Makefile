@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 CODE   := kubectl_vmredir tests benchmarks release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint unit fuzz plane bench bench-idle dist guest packages upgrade clean
+.PHONY: help demo test check format lint unit fuzz plane bench bench-idle dist edge guest packages upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ bench-idle: $(VENV)/ready ## CPU time of four idle redirections in the workstati
 dist: $(VENV)/ready ## What users install, in dist/: archive and manifest for krew, wheel, source (needs libusbredirhost1)
 	$(BIN)/python -m release
 
+edge: $(VENV)/ready ## Compile the program beside QEMU, for both architectures
+	$(BIN)/python -m kubectl_vmredir.kubevirt.edge.build
+
 guest: $(VENV)/ready ## Fetch kernel and busybox from Debian's packages and build the lab's guest
 	$(BIN)/python -m kubectl_vmredir.lab.guests.image
 
@@ -57,7 +60,7 @@ packages: $(VENV)/ready ## Install the system packages that the demo and the tes
 
 upgrade: ## Renew constraints.txt to the newest versions
 	$(PYTHON) -m venv build/upgrade
-	build/upgrade/bin/pip install --quiet --upgrade --editable '.[dev,dist]'
+	VMREDIR_WITHOUT_EDGE=1 build/upgrade/bin/pip install --quiet --upgrade --editable '.[dev,dist]'
 	{ sed -n '/^#/p' constraints.txt; build/upgrade/bin/pip freeze --exclude-editable --exclude pip --exclude setuptools; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 
@@ -72,5 +75,5 @@ $(VENV)/ready: pyproject.toml constraints.txt
 		else sudo -n sh -c 'apt-get update -q && apt-get install -qy python3-venv'; fi; } >&2 || { \
 		echo "error: python3-venv is missing; install it with: sudo apt-get install python3-venv" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,dist]'
+	@VMREDIR_WITHOUT_EDGE=1 $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,dist]'
 	@touch $@

@@ -30,6 +30,8 @@
         * SlotTaken
         * IdentityChanged
         * MigrationRefused
+        * ExecFailed
+        * EdgeUnavailable
     * StreamLost
         * PathBroken
     * AgentError
@@ -330,6 +332,22 @@ class IdentityChanged(ClusterError):
 
 class MigrationRefused(ClusterError):
     """The cluster did not start the migration."""
+
+
+class ExecFailed(ClusterError):
+    """A command in a pod did not do what it was asked for."""
+
+    retryable = True
+
+
+class EdgeUnavailable(ClusterError):
+    """This installation has no edge for the machine that the VM runs on."""
+
+    def __init__(self, architecture: str) -> None:
+        super().__init__(
+            f"this installation has no edge for {architecture}",
+            hint="In a checkout of the source compile it with: make edge",
+        )
 
 
 class StreamLost(VmRedirError):
