@@ -17,7 +17,7 @@ from kubectl_vmredir.agent.server import IDLE_S
 from kubectl_vmredir.agent.start import program
 from kubectl_vmredir.bootstrap import LAB_VARIABLE, open_service
 from kubectl_vmredir.cli.log import log_to, start_logging
-from kubectl_vmredir.cli.output import document, printable
+from kubectl_vmredir.cli.output import API_VERSION, document, printable
 from kubectl_vmredir.cli.run import unwrapped
 from kubectl_vmredir.errors import AgentError, AgentGone, ExitCode
 from kubectl_vmredir.model import to_json
@@ -70,7 +70,9 @@ def status(output: str | None) -> None:
 
     found = unwrapped(lambda: asyncio.run(ask()))
     if output:
-        document(to_json(found), output)
+        fields = to_json(found)
+        assert isinstance(fields, dict), "a dataclass is an object"
+        document({"apiVersion": API_VERSION, "kind": "AgentStatus", **fields}, output)
         return
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.started))
     click.echo(f"running     since {since}, process {found.pid}, version {found.version}")
