@@ -11,7 +11,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from kubectl_vmredir.kubevirt.edge import build  # noqa: E402 - found by the line above
+from kubectl_vmredir.kubevirt.edge import build
 
 
 class EdgeBuildHook(BuildHookInterface[Any]):

@@ -13,7 +13,7 @@ A tunnel that ends changes nothing: the next one goes on where it stood (docs/ed
 from __future__ import annotations
 
 import enum
-from typing import Final, assert_never
+from typing import Final
 
 from kubectl_vmredir.errors import LocalProtocolError, RemoteProtocolError
 from kubectl_vmredir.model import Boundary, Exact, Unknown
@@ -245,12 +245,10 @@ class EdgeSession:
                 self._forget_until(offset)
                 self._lockstep_proven = lockstep and self._in_lockstep
                 return True
-            case Closed():
+            case _:  # Closed
                 self._expect(message, SessionState.OPEN, SessionState.OPENING)
                 self._hear_closed(message)
                 return True
-            case _:
-                assert_never(message)
 
     def _expect(self, message: EdgeMessage, *states: SessionState) -> None:
         if self._state not in states or self._resuming:

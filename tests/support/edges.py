@@ -65,6 +65,7 @@ class Slot:
             assert self.read(), "the edge closed"
 
     def wait_until_readable(self) -> None:
+        assert self.peer is not None
         assert select.select([self.peer], [], [], _LIMIT_S)[0], "nothing came"
 
     def say(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Compiles the edge for the machines that VMs run on: ``python -m kubectl_vmredir.kubevirt.edge.build``.
+"""Compiles the edge for the machines that VMs run on; a program of its own (``make edge``).
 
 Standard library only: the wheel's build hook runs it before anything of ours is installed. The
 compiler is zig's, from the package ziglang, whose C library and linker come with it: the same bytes
