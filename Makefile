@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 CODE   := kubectl_vmredir tests benchmarks release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint unit fuzz plane bench bench-idle dist edge guest packages upgrade clean
+.PHONY: help demo test check format lint unit fuzz faults plane bench bench-idle bench-agent dist edge guest packages upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ format: $(VENV)/ready ## Format the code and put the imports in order
 fuzz: $(VENV)/ready ## A million packets of a hostile VM against a usb-host (PACKETS=n, SEED=n)
 	VMREDIR_FUZZ_PACKETS=$(or $(PACKETS),1000000) VMREDIR_FUZZ_SEED=$(or $(SEED),1) $(BIN)/python -m tests.tiers --only native -- -s -k hostile_vm
 
+faults: $(VENV)/ready ## A fault a second for 64 redirections in one agent (SECONDS=n, SEED=n)
+	VMREDIR_FAULTS_SECONDS=$(or $(SECONDS),300) VMREDIR_FAULTS_SEED=$(or $(SEED),1) VMREDIR_FAULTS_VMS=16 $(BIN)/python -m pytest -q -s tests/integration/faults/test_faults.py
+
 plane: $(VENV)/ready guest ## Outages of every server of a real control plane, for eight redirections (root; six minutes; SHORT=1)
 	$(BIN)/python -m tests.support.plane $(if $(SHORT),--short)
 
@@ -51,6 +54,9 @@ dist: $(VENV)/ready ## What users install, in dist/: archive and manifest for kr
 
 edge: $(VENV)/ready ## Compile the program beside QEMU, for both architectures
 	$(BIN)/python -m kubectl_vmredir.kubevirt.edge.build
+
+bench-agent: $(VENV)/ready ## Packet delay while 10,000 VMs are listed through the agent; 1, 8 and 64 redirections (two minutes)
+	$(BIN)/python -m benchmarks.agent
 
 guest: $(VENV)/ready ## Fetch kernel and busybox from Debian's packages and build the lab's guest
 	$(BIN)/python -m kubectl_vmredir.lab.guests.image

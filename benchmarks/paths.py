@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _ROOT: Final = Path(__file__).parents[1]
 _ANSWER_TIMEOUT_S: Final = 20.0
 _END_TIMEOUT_S: Final = 10.0
+_LONGEST_LINE_BYTES: Final = 1 << 24
 
 
 class Middle(enum.StrEnum):
@@ -52,7 +53,7 @@ class Certificates:
 class DataPath:
     """A path that is up; see :func:`data_path`."""
 
-    def __init__(self, usb_host: _Process, middle: _Process | None, far_end: _Process) -> None:
+    def __init__(self, usb_host: Process, middle: Process | None, far_end: Process) -> None:
         self._usb_host = usb_host
         self._middle = middle
         self._far_end = far_end
@@ -98,28 +99,28 @@ async def data_path(certificates: Certificates, middle: Middle) -> AsyncIterator
     async with AsyncExitStack() as stack:
         websocket = ["--websocket"] if middle is Middle.CLIENT else []
         far_end = await stack.enter_async_context(
-            _process("far_end", "--certificate", str(certificates.server), *websocket)
+            started("far_end", "--certificate", str(certificates.server), *websocket)
         )
         to_far_end = ("--port", await far_end.hear(), "--ca", str(certificates.ca))
         if middle is Middle.NOTHING:
-            usb_host = await stack.enter_async_context(_process("usb_host", *to_far_end))
+            usb_host = await stack.enter_async_context(started("usb_host", *to_far_end))
             between = None
         else:
             (host_data, data), (host_control, control) = socket.socketpair(), socket.socketpair()
             with host_data, data, host_control, control:
                 usb_host = await stack.enter_async_context(
-                    _process("usb_host", data=host_data, control=host_control)
+                    started("usb_host", data=host_data, control=host_control)
                 )
                 between = await stack.enter_async_context(
-                    _process(middle, *to_far_end, data=data, control=control)
+                    started(middle, *to_far_end, data=data, control=control)
                 )
             await between.expect("ready")
         await far_end.expect("ready")
         yield DataPath(usb_host, between, far_end)
 
 
-class _Process:
-    """A process that is talked to in lines, and ends when there are no more."""
+class Process:
+    """A process of the benchmarks that is talked to in lines, and ends when there are no more."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None
@@ -164,12 +165,13 @@ class _Process:
 
 
 @asynccontextmanager
-async def _process(
+async def started(
     module: str,
     *arguments: str,
     data: socket.socket | None = None,
     control: socket.socket | None = None,
-) -> AsyncIterator[_Process]:
+) -> AsyncIterator[Process]:
+    """Run a module of this package, with the sockets of a usb-host or of its parent."""
     sockets = {"--data": data, "--control": control}
     inherited = {name: end.fileno() for name, end in sockets.items() if end is not None}
     process = await asyncio.create_subprocess_exec(
@@ -180,11 +182,12 @@ async def _process(
         *(f"{name}={descriptor}" for name, descriptor in inherited.items()),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        limit=_LONGEST_LINE_BYTES,
         pass_fds=inherited.values(),
         cwd=_ROOT,
         env={"PATH": os.environ["PATH"]},  # no proxy, for instance
     )
-    handle = _Process(process)
+    handle = Process(process)
     try:
         yield handle
     finally:

@@ -80,6 +80,8 @@ FROM_DEVICE: Final = Load("from-device", _BULK_IN, BULK_SIZE, 16)
 TO_DEVICE: Final = Load("to-device", _BULK_OUT, BULK_SIZE, 16)
 ROUND_TRIP: Final = Load("round-trip", _BULK_IN, SMALL_SIZE, 1)
 LOADS: Final = (FROM_DEVICE, TO_DEVICE, ROUND_TRIP)
+PACED: Final = Load("paced", _BULK_IN, SMALL_SIZE, 128)
+"""Asked for by the clock, not when the answer before has come; in flight is what may be late."""
 
 
 def hello(version: str) -> bytes:

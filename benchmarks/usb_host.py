@@ -18,16 +18,17 @@ from kubectl_vmredir.protocol.constants import ALL_CAPS, PacketType, Side
 from kubectl_vmredir.protocol.spans import SpanTracker
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from benchmarks.traffic import Load
     from kubectl_vmredir.protocol.spans import Span
 
 _READ_BYTES: Final = 256 << 10
 
 
-def serve(guest: socket.socket) -> None:
+def serve(guest: socket.socket, loads: Sequence[Load] = LOADS) -> None:
     """Greet a guest and answer what it asks for, until it is gone."""
-    answers = _answers()
+    answers = _answers(loads)
     asked: deque[Span] = deque()
     tracker = SpanTracker(Side.GUEST, own_caps=ALL_CAPS)
     buffer = memoryview(bytearray(_READ_BYTES))
@@ -43,10 +44,10 @@ def serve(guest: socket.socket) -> None:
             # What a client undoes at its end needs no answer: nobody waits for it.
 
 
-def _answers() -> Mapping[tuple[int, bytes], bytes]:
+def _answers(loads: Sequence[Load]) -> Mapping[tuple[int, bytes], bytes]:
     """Return the answers to all requests that there can be, by id and head of the request."""
     answers = {}
-    for load in LOADS:
+    for load in loads:
         tracker = SpanTracker(Side.GUEST, own_caps=ALL_CAPS)
         tracker.feed(hello(""))
         spans = tracker.feed(b"".join(load.requests))

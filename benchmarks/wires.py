@@ -5,6 +5,7 @@ It neither unmasks nor copies what comes, and what it sends is wrapped before th
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Final, Protocol
 
 from kubectl_vmredir.lab.nodes import frames
@@ -15,6 +16,7 @@ _SHORT_HEADER: Final = 2 + 4
 _LONGEST_HEADER: Final = _SHORT_HEADER + 8
 _MORE_LENGTH: Final = {126: 2, 127: 8}
 _BINARY: Final = 0x82
+_PING: Final = 0x89
 
 
 class Wire(Protocol):
@@ -48,11 +50,18 @@ class Plain:
 
 
 class Websocket:
-    """Messages framed as by virt-handler, which copies QEMU's socket in reads of 32 KiB."""
+    """Messages framed as by virt-handler, which copies QEMU's socket in reads of 32 KiB.
+
+    Attributes:
+        pongs: Frames that answer the pings which came; whoever sends them empties it.
+    """
 
     def __init__(self) -> None:
+        self.pongs: list[bytes] = []
         self._header = bytearray()
         self._payload_left = 0
+        self._mask: bytes | None = None  # of a ping, as long as it is read
+        self._ping = bytearray()
 
     def accept(self, head: bytes) -> bytes | None:
         """See :meth:`Wire.accept`."""
@@ -69,7 +78,7 @@ class Websocket:
     def count(self, data: memoryview) -> int:
         """See :meth:`Wire.count`."""
         end = len(data)
-        if end <= self._payload_left:  # the inside of a long message
+        if end <= self._payload_left and self._mask is None:  # the inside of a long message
             self._payload_left -= end
             return end
         counted = position = 0
@@ -78,8 +87,12 @@ class Websocket:
                 position = self._read_header(data, position)
             step = min(self._payload_left, end - position)
             self._payload_left -= step
+            if self._mask is None:
+                counted += step
+            else:
+                self._ping += data[position : position + step]
+                self._end_ping()
             position += step
-            counted += step
         return counted
 
     def _read_header(self, data: memoryview, position: int) -> int:
@@ -96,12 +109,22 @@ class Websocket:
         return position
 
     def _begin_frame(self, data: memoryview | bytearray, position: int) -> int:
-        assert data[position] == _BINARY, "another frame than a whole binary message"
+        is_ping = data[position] == _PING
+        assert is_ping or data[position] == _BINARY, "neither a ping nor a whole message"
         length, size = data[position + 1] & 0x7F, _header_size(data[position + 1])
         if size > _SHORT_HEADER:
             length = int.from_bytes(data[position + 2 : position + size - 4], "big")
         self._payload_left = length
+        self._mask = bytes(data[position + size - 4 : position + size]) if is_ping else None
+        self._end_ping()
         return position + size
+
+    def _end_ping(self) -> None:
+        if self._mask is not None and not self._payload_left:
+            plain = bytes(byte ^ key for byte, key in zip(self._ping, cycle(self._mask)))
+            self.pongs.append(frames.pong(plain))
+            self._ping.clear()
+            self._mask = None
 
 
 def _header_size(second: int) -> int:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir import __version__
+from kubectl_vmredir.agent.memory import collect_seldom
 from kubectl_vmredir.agent.places import is_listening, listen
 from kubectl_vmredir.agent.server import AgentServer
 from kubectl_vmredir.agent.wishes import Wishes
@@ -65,6 +66,7 @@ async def run_agent(
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop, number)
             logger.info("agent %s of version %s begins", os.getpid(), __version__)
+            collect_seldom()
             await server.serve(listening, ready)
             for task in stops:
                 task.cancel()

@@ -10,7 +10,7 @@ import json
 import logging
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import httpx
 
@@ -24,7 +24,7 @@ from kubectl_vmredir.k8s.watch import watch
 from kubectl_vmredir.turns import in_turns
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from types import TracebackType
 
     from kubectl_vmredir.backoff import BackoffFactory
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from kubectl_vmredir.k8s.kubeconfig import ClusterConfig
     from kubectl_vmredir.k8s.objects import JsonObject, Keep, WatchEvent
     from kubectl_vmredir.k8s.transport import Access, Params
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -111,24 +113,28 @@ class KubeClient:
         """
         return await self._request("DELETE", path, body=options)
 
-    async def list_all(
-        self, path: str, params: Params | None = None, keep: Keep = whole
-    ) -> ListResult:
-        """List a collection, page by page.
+    async def list_all(self, path: str, params: Params | None = None) -> ListResult[JsonObject]:
+        """List a collection, page by page; see :meth:`read_all`."""
+        return await self.read_all(path, whole, params)
+
+    async def read_all(
+        self, path: str, read: Callable[[JsonObject], T], params: Params | None = None
+    ) -> ListResult[T]:
+        """List a collection, page by page, and keep what is read from each object.
 
         Should the list expire between two pages (410), it is asked for again, in one piece.
 
         Args:
             path: Path of the collection.
+            read: Called once with each object, as it is decoded.
             params: Query.
-            keep: Returns what is to be kept of an object; the rest is dropped at once.
         """
         try:
-            return await self._list(path, {**(params or {}), "limit": _PAGE_SIZE}, keep)
+            return await self._list(path, {**(params or {}), "limit": _PAGE_SIZE}, read)
         except StatusError as error:
             if error.status != httpx.codes.GONE:
                 raise
-        return await self._list(path, params or {}, keep)
+        return await self._list(path, params or {}, read)
 
     def watch(
         self, path: str, params: Params | None = None, keep: Keep = whole
@@ -157,8 +163,10 @@ class KubeClient:
         """Hear that the server refused a credential (401); say whether a fresh one may do."""
         return self._transport.reject(credential)
 
-    async def _list(self, path: str, params: Params, keep: Keep) -> ListResult:
-        items: list[JsonObject] = []
+    async def _list(
+        self, path: str, params: Params, read: Callable[[JsonObject], T]
+    ) -> ListResult[T]:
+        items: list[T] = []
         following = ""
         while True:
             body = await self._body(
@@ -167,7 +175,7 @@ class KubeClient:
             found = Page(body)
             try:
                 async with aclosing(in_turns(found)) as decoded:
-                    items += [keep(item) async for item in decoded if isinstance(item, dict)]
+                    items += [read(item) async for item in decoded if isinstance(item, dict)]
             except ValueError as exc:
                 raise _no_api_server(body, self.config.server) from exc
             if found.rest.get("items"):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kubectl_vmredir.errors import ClusterError
+
+T = TypeVar("T")
 
 JsonObject = dict[str, Any]
 """A decoded JSON object of the cluster: untrusted, of any shape below the first level."""
@@ -55,15 +57,16 @@ def as_yaml(obj: JsonObject) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ListResult:
+class ListResult(Generic[T]):
     """All pages of a list.
 
     Attributes:
-        items: The objects. Built-in kinds come without ``kind`` and ``apiVersion`` here.
+        items: The objects, or what was read from each. Built-in kinds come without ``kind`` and
+            ``apiVersion`` here.
         resource_version: From where a watch misses nothing.
     """
 
-    items: Sequence[JsonObject]
+    items: Sequence[T]
     resource_version: str
 
 

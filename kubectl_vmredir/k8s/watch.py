@@ -63,7 +63,7 @@ async def watch(
         trouble: ClusterError | None = None
         try:
             if not version:
-                listed = await client.list_all(path, params, keep)
+                listed = await client.read_all(path, keep, params)
                 for event in known.listed(listed.items):
                     yield event
                 version, lost = listed.resource_version, False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -12,11 +12,10 @@ from kubectl_vmredir.k8s.objects import as_yaml
 from kubectl_vmredir.k8s.status import StatusError
 from kubectl_vmredir.kubevirt import paths
 from kubectl_vmredir.kubevirt.refusals import explained
-from kubectl_vmredir.kubevirt.vmi import essence_of_vmi, vmi_view, vmim_view
+from kubectl_vmredir.kubevirt.vmi import vmi_view, vmim_view
 from kubectl_vmredir.kubevirt.watching import Kind, Watch
 from kubectl_vmredir.model import Identity
 from kubectl_vmredir.service.slot_names import SLOTS_ANNOTATION
-from kubectl_vmredir.turns import in_turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -55,15 +54,14 @@ class KubevirtCluster:
         """
         params = {"labelSelector": selector} if selector else {}
         try:
-            listed = await self._client.list_all(paths.vmis(namespace), params, essence_of_vmi)
+            listed = await self._client.read_all(paths.vmis(namespace), self._view, params)
         except Forbidden as error:
             if namespace is not None:
                 raise
             return await self.vmis(self._narrowed(error), selector)
         except StatusError as error:
             raise explained(error) from error
-        async with aclosing(in_turns(listed.items)) as items:
-            return [self._view(item) async for item in items]
+        return listed.items
 
     async def ready(self) -> None:
         """See :meth:`~kubectl_vmredir.service.ports.Cluster.ready`."""

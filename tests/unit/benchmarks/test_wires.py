@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import struct
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.wires import Plain, Websocket
+from kubectl_vmredir.lab.nodes import frames as frames_of_lab
 from kubectl_vmredir.lab.nodes.frames import FrameReader, Payload
 
 MASK = b"\x01\x02\x03\x04"
@@ -47,8 +49,21 @@ def test_header_may_come_byte_by_byte() -> None:
 
 
 def test_frame_of_another_kind_is_not_taken_for_data() -> None:
-    with pytest.raises(AssertionError, match="another frame than a whole binary message"):
+    with pytest.raises(AssertionError, match="neither a ping nor a whole message"):
         Websocket().count(memoryview(b"\x88" + client_frame(200)[1:]))
+
+
+@pytest.mark.parametrize("size", [0, 8])
+def test_ping_between_messages_is_no_data_and_can_be_answered(size: int) -> None:
+    ping = b"\x89" + client_frame(size)[1:]
+    frames = client_frame(200) + ping + client_frame(300)
+    whole, by_bytes = Websocket(), Websocket()
+
+    counted = [by_bytes.count(memoryview(frames[at : at + 1])) for at in range(len(frames))]
+
+    assert whole.count(memoryview(frames)) == sum(counted) == 500
+    payload = bytes(0x82 ^ key for _, key in zip(range(size), itertools.cycle(MASK)))
+    assert whole.pongs == by_bytes.pongs == [frames_of_lab.pong(payload)]
 
 
 def test_packet_is_wrapped_in_messages_of_what_virt_handler_reads_at_once() -> None:
