@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +13,7 @@ from kubectl_vmredir.agent.line import connect
 from kubectl_vmredir.agent.messages import PROTOCOL
 from kubectl_vmredir.agent.takeover import take_over
 from kubectl_vmredir.errors import AgentError, AgentGone
+from kubectl_vmredir.program import program
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -80,13 +80,6 @@ async def _start(verbosity: int) -> None:
     if process.returncode != 0:
         text = complaint.decode(errors="replace").strip().removeprefix("error: ")
         raise AgentError(f"the agent does not start: {text[:_MAX_COMPLAINT]}")
-
-
-def program() -> tuple[str, ...]:
-    """Return the command that runs this program again."""
-    if getattr(sys, "frozen", False):
-        return (sys.executable,)
-    return (sys.executable, "-P", "-m", "kubectl_vmredir")
 
 
 @asynccontextmanager

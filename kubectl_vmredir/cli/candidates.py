@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     Candidates = list[CompletionItem[str]]
 
-LIMIT_S: Final = 3.0
-"""Whoever presses the key waits for it."""
+LIMIT_S: Final = 5.0
+"""Whoever presses the key waits for it; kubectl lets its own requests take as long."""
 
 _WORD: Final = re.compile(r"[A-Za-z0-9._:/-]{1,256}")
 

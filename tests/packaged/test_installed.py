@@ -147,11 +147,9 @@ async def test_kubectl_completes_commands_devices_and_slots(plugin: Cli, krew: K
     version = json.loads((await kubectl("version", "--client", "-o", "json")).out)["clientVersion"]
     installed = await plugin("completion", "--install", "--folder", str(krew.root / "bin"))
 
-    bi, device, slot = await kubectl.each(
-        "__complete vmredir bi",
-        "__complete vmredir bind --virtual 1209:0001:",
-        f"__complete vmredir bind {STICK} desk/f",
-    )
+    bi = await kubectl("__complete", "vmredir", "bi")
+    device = await kubectl("__complete", "vmredir", "bind", "--virtual", "1209:0001:")
+    slot = await kubectl("__complete", "vmredir", "bind", STICK, "desk/f")
 
     assert installed.status == 0, installed.err
     if (int(version["major"]), int(version["minor"].rstrip("+"))) < _SINCE:

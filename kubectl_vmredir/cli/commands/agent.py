@@ -14,13 +14,13 @@ from kubectl_vmredir.agent.daemon import run_agent, the_only_agent
 from kubectl_vmredir.agent.line import connect
 from kubectl_vmredir.agent.places import Places
 from kubectl_vmredir.agent.server import IDLE_S
-from kubectl_vmredir.agent.start import program
 from kubectl_vmredir.bootstrap import LAB_VARIABLE, open_service
 from kubectl_vmredir.cli.log import log_to, start_logging
 from kubectl_vmredir.cli.output import API_VERSION, document, printable
 from kubectl_vmredir.cli.run import unwrapped
 from kubectl_vmredir.errors import AgentError, AgentGone, ExitCode
 from kubectl_vmredir.model import to_json
+from kubectl_vmredir.program import program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
