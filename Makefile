@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 CODE   := kubectl_vmredir tests benchmarks release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint unit fuzz faults plane bench bench-idle bench-agent dist edge guest packages upgrade clean
+.PHONY: help demo test check format lint unit screenshots fuzz faults plane bench bench-idle bench-agent dist edge guest packages upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ unit: $(VENV)/ready
 format: $(VENV)/ready ## Format the code and put the imports in order
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
+
+screenshots: $(VENV)/ready ## Draw screenshots/*.svg anew (RECORD=1: after playing their scenario on the lab anew)
+	$(if $(RECORD),$(BIN)/python -m tests.support.recording)
+	UPDATE_PICTURES=1 $(BIN)/python -m pytest -q tests/unit/tui/test_screenshots.py
 
 fuzz: $(VENV)/ready ## A million packets of a hostile VM against a usb-host (PACKETS=n, SEED=n)
 	VMREDIR_FUZZ_PACKETS=$(or $(PACKETS),1000000) VMREDIR_FUZZ_SEED=$(or $(SEED),1) $(BIN)/python -m tests.tiers --only native -- -s -k hostile_vm

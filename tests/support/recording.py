@@ -49,10 +49,10 @@ BEGUN, PLANNED, BOUND, COPYING, MOVED = "begun", "planned", "bound", "copying", 
 """Marks, in this order: all is known; the bind was planned; it was done; the first migration copies
 memory; all migrations are over."""
 
-_PAUSE_S: Final = 3.0
-"""How long the guest reads between two steps."""
+_PAUSE_S: Final = 8.0
+"""How long the guest reads between two steps: longer than it takes until a bind is believed in."""
 _SAMPLE_S: Final = 0.5
-_LIMIT_S: Final = 120.0
+_LIMIT_S: Final = 600.0
 
 Item = (
     Snapshot | RedirectionChanged | StoryAdded | NumbersSampled | RedirectionEnded | ClosingWaits

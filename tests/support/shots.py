@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,18 +78,26 @@ SHOTS: Final = (
 
 
 class RecordedService(ScriptedService):
-    """Tells what was recorded, as far as it is played."""
+    """Tells what was recorded, as far as it is played.
+
+    Attributes:
+        now: Seconds since the epoch, on the clock of the recording.
+    """
 
     def __init__(self, told: Sequence[Told]) -> None:
         super().__init__()
+        self.now = NOON
         self.plugged: Sequence[LocalDevice] = ()
         self.there = ()
         self._plan: BindPlan | None = None
         self._told = told
 
-    def play(self) -> None:
-        """Tell it all."""
+    async def play(self, heard: Callable[[], Awaitable[None]]) -> None:
+        """Tell it all, and wait each second until it was heard."""
         for told in self._told:
+            if int(told.at) > int(self.now):
+                await heard()
+            self.now = told.at
             match told.item:
                 case None:
                     pass
@@ -101,6 +109,7 @@ class RecordedService(ScriptedService):
                     self.tell_vmis(news)
                 case change:
                     self.tell(change)
+        await heard()
 
     async def plan(self, request: BindRequest) -> BindPlan:
         assert self._plan is not None, "it is recorded"
@@ -119,7 +128,6 @@ def _up_to(mark: str) -> Sequence[Told]:
 async def drawn(shot: Shot) -> AsyncIterator[Tui]:
     """Show what a screenshot is of."""
     told = _up_to(shot.until)
-    now = told[-1].at if told else NOON
     service = RecordedService(told)
 
     @asynccontextmanager
@@ -133,13 +141,12 @@ async def drawn(shot: Shot) -> AsyncIterator[Tui]:
 
     entrance = Entrance(open_session, contexts=lambda: ("lab", "prod"), examine=lambda: CHECKS)
     async with running(
-        service, size=shot.size, entrance=entrance, theme=shot.theme, wall_clock=lambda: now
+        service, size=shot.size, entrance=entrance, theme=shot.theme, wall_clock=lambda: service.now
     ) as tui:
         if shot.until:
             await tui.until(lambda: tui.feed.world.session is not None)
             await tui.until(lambda: tui.feed.world.vmis is not None)
-        service.play()
-        await tui.pilot.pause()
+        await service.play(tui.pilot.pause)
         await tui.press(*shot.keys)
         await tui.sees(shot.sees)
         yield tui

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _COLUMNS: Final = (
     Column("DEVICE"),
     Column("KIND", 9, from_width=60),
-    Column("ID", 9, from_width=38),
+    Column("ID", 9, from_width=50),
     Column("PORT", 7, from_width=66),
     Column("STATE", 16),
 )
