@@ -6,14 +6,25 @@ import os
 import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.errors import KubeconfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from kubectl_vmredir.k8s.kubeconfig import ClusterConfig
+
+
+SYSTEM_BUNDLES: Final = (
+    Path("/etc/ssl/certs/ca-certificates.crt"),  # Debian, Arch
+    Path("/etc/pki/tls/certs/ca-bundle.crt"),  # Fedora, RHEL
+    Path("/etc/ssl/ca-bundle.pem"),  # openSUSE
+    Path("/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem"),  # RHEL 7 and later
+    Path("/etc/ssl/cert.pem"),  # Alpine
+)
+"""Where systems keep what they trust. Source: Go, crypto/x509/root_linux.go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +73,7 @@ def client_context(config: ClusterConfig, pair: CertificatePair | None) -> ssl.S
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif config.ca is None:
-        context.load_default_certs()
+        trust_system(context)
     else:
         try:
             context.load_verify_locations(cadata=config.ca.decode("ascii"))
@@ -73,6 +84,19 @@ def client_context(config: ClusterConfig, pair: CertificatePair | None) -> ssl.S
     if pair is not None:
         _load_pair(context, pair)
     return context
+
+
+def trust_system(context: ssl.SSLContext, bundles: Sequence[Path] = SYSTEM_BUNDLES) -> None:
+    """Trust whom this system trusts.
+
+    The OpenSSL that comes with the packaged program is another system's, and looks there only.
+    """
+    context.load_default_certs()
+    known = ssl.get_default_verify_paths()
+    if known.cafile is None and known.capath is None:
+        for bundle in filter(Path.exists, bundles):
+            context.load_verify_locations(bundle)
+            return
 
 
 def _load_pair(context: ssl.SSLContext, pair: CertificatePair) -> None:
