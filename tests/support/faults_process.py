@@ -18,6 +18,8 @@ from kubectl_vmredir.agent.places import Places
 
 _ROOT: Final = Path(__file__).parents[2]
 _LIMIT_S: Final = 60.0
+_INODE_COLUMNS: Final = {"tcp": 9, "unix": 6}
+"""Of the tables in proc_net(5)."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,12 @@ class Census:
     children: int
     objects: Counter[str]
     resident_kib: int
+
+    def is_staffed_as(self, other: Census) -> bool:
+        """Return whether tasks, descriptors and children are those of another one."""
+        return (self.tasks, self.descriptors, self.children) == (
+            other.tasks, other.descriptors, other.children,
+        )  # fmt: skip
 
 
 class AgentProcess:
@@ -97,9 +105,17 @@ class AgentProcess:
             return await self.hear()
 
     def _descriptors(self) -> Counter[str]:
+        sockets = {
+            line.split()[column]: kind
+            for kind, column in _INODE_COLUMNS.items()
+            for line in self._proc(f"net/{kind}").read_text().splitlines()[1:]
+        }
         found: Counter[str] = Counter()
         for entry in self._proc("fd").iterdir():
-            found[re.sub(r"\d+", "N", os.readlink(entry))] += 1
+            target = os.readlink(entry)
+            if inode := re.fullmatch(r"socket:\[(\d+)\]", target):
+                target = f"socket of {sockets.get(inode[1], 'another kind')}"
+            found[re.sub(r"\d+", "N", target)] += 1
         return found
 
     def _children(self) -> int:

@@ -55,6 +55,20 @@ class Run:
                 for status in self.spectators[account].statuses:
                     group.create_task(client.unbind(status.id))
 
+    async def all_back(self, limit_s: float, *, hurry: bool) -> float:
+        """Wait until no VM moves, and all are connected; return how long that took, in seconds.
+
+        Args:
+            limit_s: For all to be connected when no VM moves any more.
+            hurry: End what watches there are, so that what is blocked looks again at once.
+        """
+        begun_at = asyncio.get_running_loop().time()
+        await self._world.calm()
+        if hurry:
+            await self._world.restart_api()
+        await self.until_connected(limit_s)
+        return asyncio.get_running_loop().time() - begun_at
+
     async def until_connected(self, limit_s: float) -> None:
         """Wait until all are connected."""
         for account in Account:
@@ -85,6 +99,20 @@ class Run:
         for client in self._clients.values():
             await client.vmis("demo")
         return await self._world.agent.census()
+
+    async def census_as(self, before: Census, limit_s: float) -> Census:
+        """Wait until there is no other task, file descriptor or process than before."""
+        now = before
+        try:
+            async with asyncio.timeout(limit_s):
+                while True:
+                    now = await self.census()
+                    if now.is_staffed_as(before):
+                        return now
+                    await asyncio.sleep(SAMPLE_INTERVAL_S)
+        except TimeoutError:
+            left = now.tasks - before.tasks, now.descriptors - before.descriptors, now.children
+            raise AssertionError(f"left over: tasks, descriptors, processes {left}") from None
 
     async def stop_agent(self) -> None:
         """End the agent."""

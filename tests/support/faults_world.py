@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import secrets
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Final, TypeVar, assert_never
 
 from kubectl_vmredir.errors import ClusterError, LabError
+from kubectl_vmredir.k8s.objects import JsonObject
 from kubectl_vmredir.lab import objects
 from kubectl_vmredir.lab.api.resources import NAMESPACES
 from kubectl_vmredir.lab.api.server import ApiServer
@@ -42,6 +44,9 @@ _DEVICES: Final = (
     ("serial", serial_adapter.IDS),
     ("smartcard", smartcard.IDS),
 )
+_COUNTED: Final = frozenset({Kind.MIGRATION, Kind.FAILED_MIGRATION, Kind.HOST_KILLED})
+"""Of which is known at once whether they came to anything."""
+_TRIES: Final = 3
 _PLUGGED: Final = re.compile(r"usb 1-(\d): SerialNumber: (\S+)")
 _UNPLUGGED: Final = re.compile(r"usb 1-(\d): USB disconnect")
 
@@ -113,10 +118,12 @@ class World:
                 group.create_task(self._happen(fault), name=str(fault.kind))
 
     async def _happen(self, fault: Fault) -> None:
-        try:
-            self.effects[fault.kind] += await self._make(fault)
-        except (ClusterError, LabError):
-            pass  # another fault is in the way: that VM is gone, say, or was moving already
+        for _ in range(_TRIES if fault.kind in _COUNTED else 1):
+            # Another fault may be in the way: that VM is gone, say, or its migration is cut short.
+            with contextlib.suppress(ClusterError, LabError):
+                if harm := await self._make(fault):
+                    self.effects[fault.kind] += harm
+                    return
 
     async def _make(self, fault: Fault) -> int:
         """Make one fault; return how much harm was seen to be done, if that can be said now."""
@@ -135,6 +142,7 @@ class World:
                 self.accounts.renew(Account.PERSON)
                 return 0
             case Kind.MIGRATION:
+                await self._at_rest(vm)
                 move = await self._insist(lambda: self.lab.migrate(vm))
                 return await move.finished()
             case Kind.FAILED_MIGRATION:
@@ -177,9 +185,13 @@ class World:
         self._api.start_virt_api()
 
     async def _fail_migration(self, vm: VmiRef) -> bool:
+        await self._at_rest(vm)
         move = await self._insist(lambda: self.lab.migrate(vm, Step.PRE_SWITCHOVER))
-        await move.held(Step.PRE_SWITCHOVER)
-        await self._insist(lambda: self.lab.crash(vm, "targetPod"))
+        try:
+            await move.held(Step.PRE_SWITCHOVER)
+            await self._insist(lambda: self.lab.crash(vm, "targetPod"))
+        finally:
+            await self._insist(move.release)
         await move.finished()
         return move.vmim is not None and objects.phase(move.vmim) == "Failed"
 
@@ -207,16 +219,28 @@ class World:
 
     async def calm(self) -> None:
         """Wait until all VMs run, and none moves."""
+        for vm in map(vm_of, range(self._vms)):
+            await self._at_rest(vm)
 
-        def is_calm() -> bool:
-            vmis = [self.lab.vmi(vm_of(number)) for number in range(self._vms)]
-            moves = self.lab.cache.items(Collection.VMIMS)
-            return all(
-                vmi is not None and objects.phase(vmi) == "Running" and not objects.deleting(vmi)
-                for vmi in vmis
-            ) and all(objects.is_final(move) for move in moves)
+    async def _at_rest(self, vm: VmiRef) -> None:
+        try:
+            await self.lab.until(lambda: self._unrest(vm) is None or None, f"{vm} is at rest")
+        except LabError as error:
+            raise LabError(f"{vm} does not come to rest: {self._unrest(vm)}") from error
 
-        await self.lab.until(lambda: is_calm() or None, "all VMs are at rest")
+    def _unrest(self, vm: VmiRef) -> JsonObject | None:
+        """Return what of a VM is not at rest, if anything."""
+        vmi = self.lab.vmi(vm)
+        if vmi is None or objects.phase(vmi) != "Running" or objects.deleting(vmi):
+            return vmi or {}
+        return next(
+            (
+                move
+                for move in self.lab.cache.items(Collection.VMIMS)
+                if objects.spec(move)["vmiName"] == vm.name and not objects.is_final(move)
+            ),
+            None,
+        )
 
     async def seen_by_guests(self, limit_s: float) -> None:
         """Wait until the kernel of each VM has the devices that are bound to it.
@@ -230,8 +254,8 @@ class World:
             for number in range(self._vms):
                 first = number * SLOT_COUNT
                 wanted = {serial_of(first + slot) for slot in range(SLOT_COUNT)}
-                while self._seen_by(vm_of(number)) != wanted:
-                    await asyncio.sleep(LOOK_INTERVAL_S)  # files do not say when they grow
+                while self._seen_by(vm_of(number)) != wanted:  # noqa: ASYNC110 - a file
+                    await asyncio.sleep(LOOK_INTERVAL_S)
 
     def _seen_by(self, vm: VmiRef) -> set[str]:
         seen: dict[str, str] = {}
@@ -244,7 +268,7 @@ class World:
         return set(seen.values())
 
     def last_words(self) -> Counter[str]:
-        """Return what the QEMUs wrote to stderr: those that were killed, as real ones would be."""
+        """Return what the guests' QEMUs wrote to stderr; one that is killed says why."""
         return Counter(
             line
             for log in self.lab.folder.rglob("qemu.log")

@@ -109,4 +109,7 @@ class Relay:
 def _reset(writer: asyncio.StreamWriter) -> None:
     transport = writer.transport
     assert isinstance(transport, asyncio.Transport), "that of a socket"
-    splice.reset(transport)
+    if transport.is_closing():
+        transport.abort()  # its socket may be closed already
+    else:
+        splice.reset(transport)
