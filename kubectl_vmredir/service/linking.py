@@ -312,6 +312,7 @@ class LinkKeeper:
         handover = self.journey.arrived(endpoint.to, session.first_sent_at or now)
         if handover is not None:
             cause = f"went with the VM from {handover.source_node} to {handover.target_node}"
+            self._pace.start_afresh(now)  # the link before did not fail: the VM left
         else:
             cause = "plugged in again" if self._ever_attached else "plugged in"
         if self._ever_attached:

@@ -65,6 +65,6 @@ class DialPace:
             self.hurry(now)
 
     def start_afresh(self, now: float) -> None:
-        """Forget what failed before: somebody has acted."""
+        """Forget what failed before: it says nothing of what comes now."""
         self._after_failures, self._after_links = self._backoff(), self._backoff()
         self.hurry(now)

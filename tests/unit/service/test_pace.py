@@ -132,3 +132,23 @@ async def test_device_is_back_as_soon_as_another_one_is_back_in_the_same_vm() ->
         await after(1)
 
         assert {await world.state(one) for one in bound} == {RedirectionState.CONNECTED}
+
+
+async def test_link_that_ends_soon_after_a_migration_is_dialed_again_at_once() -> None:
+    async with a_world(
+        backoff=lambda: itertools.chain([RETRY_S], itertools.repeat(60.0)),
+    ) as world:
+        bound = await world.bind()
+        world.link.end()
+        await after(RETRY_S)
+        migration = world.migration()
+        migration.go_to("target ready")
+        world.link.end()
+        migration.go_to("succeeded")
+        await after(CATCH_UP_S)
+        assert len(await world.handovers(bound)) == 1
+
+        world.link.end()
+        await after(RETRY_S)
+
+        assert await world.state(bound) is RedirectionState.CONNECTED
