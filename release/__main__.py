@@ -13,7 +13,7 @@ from typing import Final
 
 from kubectl_vmredir import __version__
 from release import archive, licences, manifest
-from release.failure import BuildFailed
+from release.failure import BuildFailed, said_by
 from release.freeze import NAME, ROOT, Frozen, freeze
 from release.libraries import GLIBC_FLOOR, glibc_needed
 
@@ -69,12 +69,7 @@ def _epoch() -> int:
     """Return the time that all files are to have: of the last commit, or as the caller says."""
     if said := os.environ.get("SOURCE_DATE_EPOCH"):
         return int(said)
-    command = ["git", "log", "-1", "--format=%ct"]
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as exc:
-        raise BuildFailed("outside of git, set SOURCE_DATE_EPOCH") from exc
-    return int(done.stdout)
+    return int(said_by("git", "-C", str(ROOT), "log", "-1", "--format=%ct"))
 
 
 def main() -> int:

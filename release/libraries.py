@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.usb.library import LIBUSB, LIBUSBREDIRHOST
-from release.failure import BuildFailed
+from release.failure import BuildFailed, said_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +28,7 @@ def locate(soname: str) -> Path:
     Raises:
         BuildFailed: If there is none.
     """
-    listing = _output("/sbin/ldconfig", "-p")
+    listing = said_by("/sbin/ldconfig", "-p")
     found = [path for name, path in _LOADABLE.findall(listing) if name == soname]
     if not found:
         raise BuildFailed(f"{soname} is not installed; on Debian: make packages")
@@ -42,13 +41,5 @@ def glibc_needed(files: Iterable[Path]) -> tuple[int, int]:
     Raises:
         BuildFailed: If a file cannot be read.
     """
-    listing = _output("objdump", "-p", *map(str, files))
+    listing = said_by("objdump", "-p", *map(str, files))
     return max((int(major), int(minor)) for major, minor in _GLIBC.findall(listing))
-
-
-def _output(*command: str) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as exc:
-        raise BuildFailed(f"cannot run {command[0]}: {exc}") from exc
-    return done.stdout

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import sys
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from release.failure import BuildFailed
+from release.failure import BuildFailed, said_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,7 +54,7 @@ def collect(frozen: Frozen, folder: Path) -> None:
     for package in _packages(frozen.libraries.values()):
         copyright_ = Path("/usr/share/doc", package.partition(":")[0], "copyright")
         _copy([copyright_], folder / "libraries" / copyright_.parent.name)
-        versions.append(_said_by("dpkg-query", "-W", f"-f={_VERSIONS}", package))
+        versions.append(said_by("dpkg-query", "-W", f"-f={_VERSIONS}", package))
         text = copyright_.read_text(encoding="utf-8")
         _copy((_COMMON_FOLDER / name for name in _COMMON.findall(text)), folder / "common")
     (folder / "VERSIONS").write_text("".join(sorted(versions)), encoding="utf-8")
@@ -95,12 +94,13 @@ def _python_text() -> Path:
 def _packages(files: Iterable[Path]) -> list[str]:
     """Return the packages of Debian that libraries are from, but for what came with Python."""
     # Some packages still say /lib, where all is in /usr/lib.
+    python = {sys.prefix, sys.base_prefix} - {"/usr"}
     foreign = {
         f"*{str(file.resolve()).removeprefix('/usr')}"
         for file in files
-        if not file.is_relative_to(sys.prefix) and not file.is_relative_to(sys.base_prefix)
+        if not any(map(file.is_relative_to, python))
     }
-    owners = _said_by("dpkg", "--search", *sorted(foreign)).splitlines()
+    owners = said_by("dpkg", "--search", *sorted(foreign)).splitlines()
     if len(owners) != len(foreign):
         raise BuildFailed(f"not of one package of Debian each: {sorted(foreign)}")
     return sorted({line.rpartition(": ")[0] for line in owners})
@@ -112,10 +112,3 @@ def _copy(texts: Iterable[Path], folder: Path) -> None:
         shutil.copyfile(text, folder / text.name)
     if not any(folder.iterdir()):
         raise BuildFailed(f"there is no licence text of {folder.name}")
-
-
-def _said_by(*command: str) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError) as exc:
-        raise BuildFailed(f"cannot run {command[0]}: {exc}") from exc
