@@ -29,11 +29,13 @@ class Column(Generic[Item]):
         title: Upper case, as kubectl's.
         text: What a row shows in it; untrusted text is made safe when it is printed.
         wide: Whether only ``-o wide`` shows it.
+        width: How many characters it is wide at least: rows that come later need no more.
     """
 
     title: str
     text: Callable[[Item], str]
     wide: bool = False
+    width: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class _Table(Generic[Item]):
     def __init__(self, columns: Sequence[Column[Item]], *, headers: bool) -> None:
         self._columns = columns
         self._titles = [[column.title for column in columns]] if headers else []
-        self._widths = [0] * len(columns)
+        self._widths = [column.width + _GAP if column.width else 0 for column in columns]
 
     def print(self, items: Sequence[Item]) -> None:
         """Print rows, the first ones below the titles."""

@@ -65,7 +65,7 @@ async def service_anywhere(options: Options) -> AsyncIterator[Reached]:
         VmRedirError: If the service cannot be had.
     """
     async with AsyncExitStack() as stack:
-        client = await _running_agent(stack)
+        client = await running_agent(stack)
         # A limit that was set for this command is not one for the agent's service.
         if client is None or options.request_timeout_s is not None:
             connection = await stack.enter_async_context(open_service(options))
@@ -125,8 +125,8 @@ async def adopted(service: ServiceId) -> AsyncIterator[AgentClient]:
         yield client
 
 
-async def _running_agent(stack: AsyncExitStack) -> AgentClient | None:
-    """Reach the agent if one of this version runs."""
+async def running_agent(stack: AsyncExitStack) -> AgentClient | None:
+    """Return the agent if one of this version runs; reached for as long as the stack is entered."""
     try:
         line, hello = await stack.enter_async_context(connect(Places.of_user().socket))
     except AgentError:

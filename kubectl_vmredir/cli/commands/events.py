@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from kubectl_vmredir.cli import candidates
+from kubectl_vmredir.cli.commands.status import STATE_WIDTH
 from kubectl_vmredir.cli.following import untold
 from kubectl_vmredir.cli.options import ClusterCommand, output_flags, verbosity
 from kubectl_vmredir.cli.output import Column, Listing
@@ -89,7 +90,7 @@ EVENTS: Final[Listing[EventRow]] = Listing(
         Column("NAMESPACE", lambda row: row.vmi.namespace, wide=True),
         Column("SLOT", lambda row: target(row.vmi, row.slot), wide=True),
         Column("CONTEXT", lambda row: row.context, wide=True),
-        Column("STATE", lambda row: row.event.state),
+        Column("STATE", lambda row: row.event.state, width=STATE_WIDTH),
         Column("HANDOVER", lambda row: row.handover),
         Column("GAP", lambda row: row.gap),
         Column("CAUSE", lambda row: row.event.cause),

@@ -7,14 +7,17 @@ import contextlib
 import os
 import signal
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from kubectl_vmredir.bootstrap import LAB_VARIABLE, lab_folder, open_lab
+from kubectl_vmredir.cli.diagnostics import say
+from kubectl_vmredir.cli.reaching import running_agent
 from kubectl_vmredir.cli.run import SIGNALS, until_signal, unwrapped
-from kubectl_vmredir.errors import ExitCode, UsageError
+from kubectl_vmredir.errors import AgentError, ExitCode, UsageError
 from kubectl_vmredir.model import VmiRef
 
 if TYPE_CHECKING:
@@ -76,14 +79,32 @@ async def _up(lab: Lab, folder: Path, run: tuple[str, ...]) -> int:
             f"The lab is up, with {lab.backend} guests: {', '.join(map(str, VMS))}; "
             f"on {', '.join(lab.node_names)}.\n"
             f"  export KUBECONFIG={lab.kubeconfig} {LAB_VARIABLE}={folder}\n"
-            "Try: kubectl vmredir slots, kubectl vmredir devices, kubectl get vmi -w\n"
+            "Try: kubectl vmredir devices, kubectl vmredir slots,\n"
+            "     kubectl vmredir bind 1209:0001:FLASH001 fedora, kubectl vmredir status -w\n"
             "Contexts: alice may edit (as you do now), admin may migrate.",
             err=True,
         )
         if not run and not sys.stdin.isatty():
             return await _until_signal()
         environment = os.environ | {"KUBECONFIG": str(lab.kubeconfig), LAB_VARIABLE: str(folder)}
-        return await _run(run or (os.environ.get("SHELL", "/bin/sh"),), environment)
+        status = await _run(run or (os.environ.get("SHELL", "/bin/sh"),), environment)
+        await _tell_what_stays(lab)
+        return status
+
+
+async def _tell_what_stays(lab: Lab) -> None:
+    """Say how to take back what was bound in the lab: it stays wanted when the lab ends."""
+    server = lab.endpoint(lab.kubeconfig).server
+    with contextlib.suppress(AgentError):  # one that goes away just now has said it elsewhere
+        async with AsyncExitStack() as stack:
+            if (agent := await running_agent(stack)) is not None:
+                services = (await agent.overview()).services
+                kept = sum(len(one.redirections) for one in services if one.cluster == server)
+                if kept:
+                    say(
+                        f"{kept} redirections wait for this lab to come back. "
+                        "To see them: kubectl vmredir status"
+                    )
 
 
 async def _until_signal() -> int:

@@ -73,14 +73,16 @@ class RedirectionRow:
         return "" if outage_ms is None else f"{outage_ms:.0f}ms"
 
 
+STATE_WIDTH: Final = max(map(len, RedirectionState))
+
 REDIRECTIONS: Final[Listing[RedirectionRow]] = Listing(
     kind="RedirectionList",
     columns=(
         Column("ID", lambda row: row.status.id),
         Column("DEVICE", lambda row: row.status.device),
-        Column("NAMESPACE", lambda row: row.status.vmi.namespace),
+        Column("NAMESPACE", lambda row: row.status.vmi.namespace, wide=True),
         Column("SLOT", lambda row: target(row.status.vmi, row.status.slot)),
-        Column("STATE", lambda row: row.status.state),
+        Column("STATE", lambda row: row.status.state, width=STATE_WIDTH),
         Column("CONTEXT", lambda row: row.context),
         Column("REASON", lambda row: row.status.reason),
         Column("NODE", lambda row: row.status.node, wide=True),

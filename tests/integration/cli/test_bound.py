@@ -303,7 +303,7 @@ async def test_what_is_bound_can_be_unbound_when_its_context_is_gone(user: Cli, 
         paused = await user("pause", "r1")
         unbound = await user("unbind", "r1")
 
-        assert shown.rows[1][:6] == ["r1", STICK, "demo", f"{desk.ref.name}/a", "blocked", "alice"]
+        assert shown.rows[1][:5] == ["r1", STICK, f"{desk.ref.name}/a", "blocked", "alice"]
         assert "alice" in shown.err
         assert (paused.status, paused.out) == (ExitCode.CLUSTER, "")
         assert (unbound.status, unbound.rows[0][:2]) == (ExitCode.OK, ["r1", "unbound:"])
@@ -364,11 +364,12 @@ async def test_status_in_each_form(user: Cli, lab: Lab) -> None:
             "status", "status -o wide", "status --no-headers", "status -o json", "status -o yaml"
         )
 
-    row = ["r1", KEYBOARD, "demo", f"{desk.ref.name}/a", "connected", "alice", "<none>"]
+    row = ["r1", KEYBOARD, f"{desk.ref.name}/a", "connected", "alice", "<none>"]
     assert plain.rows == [
-        ["ID", "DEVICE", "NAMESPACE", "SLOT", "STATE", "CONTEXT", "REASON"],
+        ["ID", "DEVICE", "SLOT", "STATE", "CONTEXT", "REASON"],
         row,
     ]
+    assert wide.rows[0][2] == "NAMESPACE"
     assert wide.rows[0][7:] == [
         "NODE", "HANDOVER", "MIGRATIONS", "OUTAGE", "NAME", "USER", "CLUSTER",
     ]  # fmt: skip

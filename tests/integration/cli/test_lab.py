@@ -140,3 +140,17 @@ async def test_folder_that_cannot_be_used_is_an_error(cli: Cli, tmp_path: Path) 
 
     assert done.status == ExitCode.FAILURE
     assert "error: cannot use" in done.err
+
+
+async def test_who_leaves_a_lab_is_told_that_what_is_bound_waits_for_it(
+    agent_cli: Cli,
+) -> None:
+    script = f"{VMREDIR} bind 1209:0001:FLASH001 fedora"
+
+    done = await agent_cli(*lab_up("--", "sh", "-c", script))
+    afterwards = await agent_cli("unbind", "--all", "--lab")
+    await agent_cli("agent", "stop")
+
+    assert done.out == "r1: 1209:0001:FLASH001 is plugged into VM demo/fedora, slot flash\n"
+    assert "1 redirections wait for this lab to come back" in done.err
+    assert afterwards.out.startswith("r1 unbound: ")

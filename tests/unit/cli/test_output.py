@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import yaml
@@ -39,6 +39,23 @@ def test_wide_columns_are_left_out_by_default(capsys: pytest.CaptureFixture[str]
     LISTING.print(THINGS, None, headers=False)
 
     assert capsys.readouterr().out == "a\nlong-one\n"
+
+
+def test_column_of_a_certain_width_does_not_move_when_a_longer_text_comes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    listing: Listing[Thing] = replace(
+        LISTING, columns=(replace(LISTING.columns[0], width=8), Column("END", lambda _: "x"))
+    )
+    show = listing.follow(None)
+
+    for thing in THINGS:
+        show([thing])
+
+    assert {
+        line.index(end)
+        for line, end in zip(capsys.readouterr().out.splitlines(), ("END", "x", "x"), strict=True)
+    } == {11}
 
 
 def test_nothing_is_said_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
