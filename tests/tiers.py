@@ -109,6 +109,7 @@ TIERS = (
         _WORKSTATION_IMAGE,
         boots=True,
     ),
+    Tier("terminal", ("tmux",), lambda: _programs("tmux")),
     Tier("peers", _KUBECTL, _peers),
     Tier(
         "packaged",
