@@ -1,4 +1,4 @@
-"""The plugin, installed once, and a lab that it finds by a kubeconfig with a credential plugin."""
+"""The plugin, installed for a module, and a lab that it finds by a kubeconfig with a credential plugin."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DESK = VmiRef("demo", "desk")
 API_VERSION = "client.authentication.k8s.io/v1"
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def krew(tmp_path_factory: pytest.TempPathFactory) -> Krew:
     """krew, which has installed what was built."""
     krew = Krew.in_folder(tmp_path_factory.mktemp("krew"))
@@ -28,7 +28,7 @@ def krew(tmp_path_factory: pytest.TempPathFactory) -> Krew:
     return krew
 
 
-@pytest_asyncio.fixture(scope="package", loop_scope="package")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Lab]:
     """A lab with a VM that has slots."""
     async with Lab(tmp_path_factory.mktemp("lab")) as lab:

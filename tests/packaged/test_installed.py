@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import re
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -21,10 +23,10 @@ from tests.support.commands import LIMIT_S, Cli
 from tests.support.krew import Krew
 from tests.support.terminals import on_a_terminal
 
-pytestmark = [pytest.mark.packaged, pytest.mark.asyncio(loop_scope="package")]
+pytestmark = [pytest.mark.packaged, pytest.mark.asyncio(loop_scope="module")]
 
 STICK: Final = "1209:0001:FLASH001"
-_SINCE: Final = (1, 26)
+COMPLETION_SINCE: Final = (1, 26)
 """The first kubectl that asks plugins what the tab key may complete."""
 
 
@@ -142,18 +144,37 @@ async def test_a_lab_of_several_processes_runs_a_command(plugin: Cli) -> None:
     assert [row[0] for row in done.rows] == ["NAME", "fedora", "plain", "win11"]
 
 
-async def test_kubectl_completes_commands_devices_and_slots(plugin: Cli, krew: Krew) -> None:
-    kubectl = Cli(plugin.home, plugin.environment, program=("kubectl",))
-    version = json.loads((await kubectl("version", "--client", "-o", "json")).out)["clientVersion"]
-    installed = await plugin("completion", "--install", "--folder", str(krew.root / "bin"))
+@pytest.fixture
+def shell(plugin: Cli, krew: Krew) -> Cli:
+    """Any program, in a shell where the tab key was set up."""
+    folder = krew.root / "bin"
+    subprocess.run(
+        [*plugin.program, "completion", "--install", "--folder", folder],
+        env=plugin.variables,
+        check=True,
+        capture_output=True,
+    )
+    return dataclasses.replace(plugin, program=("env",))
 
-    bi = await kubectl("__complete", "vmredir", "bi")
-    device = await kubectl("__complete", "vmredir", "bind", "--virtual", "1209:0001:")
-    slot = await kubectl("__complete", "vmredir", "bind", STICK, "desk/f")
 
-    assert installed.status == 0, installed.err
-    if (int(version["major"]), int(version["minor"].rstrip("+"))) < _SINCE:
-        pytest.skip("this kubectl asks no plugin what the tab key may complete")
-    assert bi.rows[0][0] == "bind"
-    assert [row[0] for row in device.rows[:-1]] == [STICK, "1209:0001:FLASH002"]
+async def test_the_tab_key_offers_commands_devices_and_slots(shell: Cli) -> None:
+    asked = "kubectl_complete-vmredir"
+
+    command = await shell(asked, "bi")
+    device = await shell(asked, "bind", "--virtual", "1209:0001:")
+    slot = await shell(asked, "bind", STICK, "desk/f")
+
+    assert [row[0] for row in command.rows] == ["bind", ":4"]
+    assert [row[0] for row in device.rows] == [STICK, "1209:0001:FLASH002", ":4"]
     assert [row[0] for row in slot.rows] == ["desk/flash", ":4"]
+
+
+async def test_kubectl_asks_it_what_the_tab_key_may_complete(shell: Cli) -> None:
+    said = json.loads((await shell("kubectl", "version", "--client", "-o", "json")).out)
+    version = said["clientVersion"]
+    if (int(version["major"]), int(version["minor"].rstrip("+"))) < COMPLETION_SINCE:
+        pytest.skip(f"kubectl {version['gitVersion']} does not ask its plugins")
+
+    done = await shell("kubectl", "__complete", "vmredir", "bi")
+
+    assert done.rows == [["bind", *"Plug a device into a VM, and keep it plugged.".split()], [":4"]]
