@@ -1,4 +1,4 @@
-"""The plugin, installed for a module, and a lab that it finds by a kubeconfig with a credential plugin."""
+"""The installed plugin, and a lab whose kubeconfig names a credential plugin."""
 
 from __future__ import annotations
 

@@ -177,4 +177,4 @@ async def test_kubectl_asks_it_what_the_tab_key_may_complete(shell: Cli) -> None
 
     done = await shell("kubectl", "__complete", "vmredir", "bi")
 
-    assert done.rows == [["bind", *"Plug a device into a VM, and keep it plugged.".split()], [":4"]]
+    assert [row[0] for row in done.rows] == ["bind", ":4"]
