@@ -13,7 +13,7 @@ from kubectl_vmredir.kubevirt.refusals import refused
 from kubectl_vmredir.model import Route, Unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from kubectl_vmredir.errors import VmRedirError
     from kubectl_vmredir.k8s.client import KubeClient
@@ -23,6 +23,35 @@ if TYPE_CHECKING:
     from kubectl_vmredir.service.ports import LinkListener
 
 _DOUBTFUL: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+
+
+async def dial_as_user(
+    client: KubeClient,
+    ask: Callable[[], None],
+    dial: Callable[[Access], Awaitable[Websocket | Refusal]],
+) -> Websocket | Refusal:
+    """Dial with the user's credentials, and once more with new ones where they have become old.
+
+    Args:
+        client: The cluster, and who we are to it.
+        ask: Called before each try; what it raises ends the dial.
+        dial: Does it.
+
+    Raises:
+        ClusterError: If it cannot be done.
+    """
+    access = await client.access()
+    ask()
+    answer = await dial(access)
+    if (
+        isinstance(answer, Refusal)
+        and answer.status == HTTPStatus.UNAUTHORIZED
+        and client.reject(access.credential)
+    ):
+        access = await client.access()
+        ask()
+        answer = await dial(access)
+    return answer
 
 
 class ApiDialer:
@@ -50,29 +79,17 @@ class ApiDialer:
         Raises:
             ClusterError: If it cannot be opened; ``retryable`` says whether to try again.
         """
-        access = await self._client.access()
-        ask()
-        answer = await self._dial(vmi, access, listener)
-        if (
-            isinstance(answer, Refusal)
-            and answer.status == HTTPStatus.UNAUTHORIZED
-            and self._client.reject(access.credential)
-        ):
-            access = await self._client.access()
-            ask()
-            answer = await self._dial(vmi, access, listener)
+
+        async def dial(access: Access) -> Websocket | Refusal:
+            url = f"{access.server}{paths.usbredir(vmi)}"
+            return await websocket.dial(url, access, _Ears(listener))
+
+        answer = await dial_as_user(self._client, ask, dial)
         if isinstance(answer, Refusal):
             error = refused(answer, vmi)
             raise self._patience[vmi].weigh(error) if answer.status in _DOUBTFUL else error
         self._patience[vmi].allowed()
         return ApiLink(answer)
-
-    async def _dial(
-        self, vmi: VmiRef, access: Access, listener: LinkListener
-    ) -> Websocket | Refusal:
-        return await websocket.dial(
-            f"{access.server}{paths.usbredir(vmi)}", access, _Ears(listener)
-        )
 
 
 class ApiLink:

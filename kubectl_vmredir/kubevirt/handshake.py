@@ -45,11 +45,13 @@ class Answer:
     Attributes:
         accepted: Whether the server speaks websocket from here on.
         refusal: The answer, when it is complete and is none.
+        subprotocol: The one that the server chose; empty if it said nothing of it.
     """
 
     def __init__(self) -> None:
         self.accepted = False
         self.refusal: Refusal | None = None
+        self.subprotocol = ""
         self._http = h11.Connection(h11.CLIENT)
         self._http.send(_REQUEST)
         self._http.send(h11.EndOfMessage())
@@ -74,8 +76,12 @@ class Answer:
     def _read_events(self) -> None:
         while True:
             match self._http.next_event():
-                case h11.InformationalResponse(status_code=code) if code == _SWITCHING_PROTOCOLS:
+                case h11.InformationalResponse(status_code=code, headers=headers) if (
+                    code == _SWITCHING_PROTOCOLS
+                ):
                     self.accepted = True
+                    chosen = dict(headers).get(b"sec-websocket-protocol", b"")
+                    self.subprotocol = chosen.decode("latin-1")
                     return
                 case h11.Response() as response:
                     self._status = response.status_code

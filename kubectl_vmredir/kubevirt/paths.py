@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kubectl_vmredir.model import VmiRef
 
 SELF_SUBJECT_REVIEWS: Final = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
@@ -56,6 +58,15 @@ def usbredir(ref: VmiRef) -> str:
 def migrate(ref: VmiRef) -> str:
     """Return the path which ``virtctl migrate`` PUTs to; the VM has the name of its VMI."""
     return _subresource("virtualmachines", ref, "migrate")
+
+
+def pod_exec(namespace: str, pod: str, container: str, command: Sequence[str]) -> str:
+    """Return path and query of a command that runs in a container of a pod, without a terminal."""
+    streams = [("stdin", "true"), ("stdout", "true"), ("stderr", "true"), ("tty", "false")]
+    options = [("container", container), *streams]
+    query = urlencode([*options, *(("command", argument) for argument in command)], quote_via=quote)
+    names = f"namespaces/{quote(namespace, safe='')}/pods/{quote(pod, safe='')}"
+    return f"/api/v1/{names}/exec?{query}"
 
 
 def _collection(resource: str, namespace: str | None) -> str:

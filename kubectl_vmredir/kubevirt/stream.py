@@ -55,10 +55,12 @@ class Websocket(picows.WSListener):
 
     Attributes:
         sent: Bytes handed to :meth:`send` so far.
+        subprotocol: The one that the server chose; empty if it said nothing of it.
     """
 
     def __init__(self, listener: StreamListener) -> None:
         self.sent = 0
+        self.subprotocol = ""
         self._listener = listener
         self._transport: picows.WSTransport | None = None
         self._loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Opens websockets to KubeVirt's subresources; a thin layer on picows.
+"""Opens websockets to subresources of the API; a thin layer on picows.
 
 Sources: RFC 6455; docs/facts/kubevirt.md.
 
@@ -35,6 +35,7 @@ from kubectl_vmredir.kubevirt.stream import CLOSE_TIMEOUT_S, Websocket
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from kubectl_vmredir.errors import VmRedirError
     from kubectl_vmredir.k8s.transport import Access
@@ -63,6 +64,8 @@ async def dial(
     listener: StreamListener,
     *,
     answer_timeout_s: float = ANSWER_TIMEOUT_S,
+    subprotocols: tuple[str, ...] = (SUBPROTOCOL,),
+    new_websocket: Callable[[StreamListener], Websocket] = Websocket,
 ) -> Websocket | Refusal:
     """Open a websocket, or return the answer that the server gave instead.
 
@@ -77,6 +80,8 @@ async def dial(
         access: Credentials, certificates, proxy.
         listener: May be called before this returns.
         answer_timeout_s: Time limit for the answer to the handshake, in seconds.
+        subprotocols: What the server may choose from.
+        new_websocket: Makes what is returned.
 
     Raises:
         RedirectRefused: If the server sends us to another one.
@@ -85,10 +90,11 @@ async def dial(
         ClusterError: If what it speaks is no websocket.
     """
     for _ in range(MAX_REDIRECTS + 1):
-        protocol = await _connect(url, access, listener)
+        protocol = await _connect(url, access, subprotocols, lambda: new_websocket(listener))
         await _wait_for_answer(protocol, access.server, answer_timeout_s)
         refusal = protocol.answer.refusal
         if refusal is None:
+            protocol.websocket.subprotocol = protocol.answer.subprotocol
             return protocol.websocket
         location = refusal.headers.get("location")
         if refusal.status not in _REDIRECTS or location is None:
@@ -97,7 +103,12 @@ async def dial(
     raise too_many(url)
 
 
-async def _connect(url: str, access: Access, listener: StreamListener) -> _Protocol:
+async def _connect(
+    url: str,
+    access: Access,
+    subprotocols: tuple[str, ...],
+    new_websocket: Callable[[], Websocket],
+) -> _Protocol:
     parts = urlsplit(url)
     host = parts.hostname or ""
     port = parts.port or (80 if access.ssl_context is None else 443)
@@ -108,7 +119,7 @@ async def _connect(url: str, access: Access, listener: StreamListener) -> _Proto
             tunnel = await _tunnel(access.proxy, host, port) if access.proxy else None
             _transport, protocol = await aiofastnet.create_connection(
                 asyncio.get_running_loop(),
-                lambda: _Protocol(parts.netloc, target, access, Websocket(listener)),
+                lambda: _Protocol(parts.netloc, target, access, subprotocols, new_websocket()),
                 None if tunnel else host,
                 None if tunnel else port,
                 sock=tunnel,
@@ -166,7 +177,14 @@ class _Protocol(WSProtocol):  # type: ignore[misc]
         lost: Why the connection broke; None while it is there, or if it just ended.
     """
 
-    def __init__(self, host: str, target: str, access: Access, websocket: Websocket) -> None:
+    def __init__(
+        self,
+        host: str,
+        target: str,
+        access: Access,
+        subprotocols: tuple[str, ...],
+        websocket: Websocket,
+    ) -> None:
         super().__init__(
             host_port=host,
             ws_path=target,
@@ -181,7 +199,10 @@ class _Protocol(WSProtocol):  # type: ignore[misc]
             auto_ping_strategy=picows.WSAutoPingStrategy.PING_WHEN_IDLE,
             enable_auto_pong=True,
             max_frame_size=_MAX_FRAME_BYTES,
-            extra_headers=(*access.headers, ("Sec-WebSocket-Protocol", SUBPROTOCOL)),
+            extra_headers=(
+                *access.headers,
+                ("Sec-WebSocket-Protocol", ", ".join(subprotocols)),
+            ),
             read_buffer_init_size=_READ_BUFFER_BYTES,
         )
         self.answer = Answer()

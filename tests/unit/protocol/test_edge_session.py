@@ -415,6 +415,8 @@ class ModelEdge:
                 case MessageType.DATA:
                     self.got += payload
                     assert len(self.got) - self.consumed <= WINDOW
+                case _:  # LOCKSTEP
+                    pass
         return answer
 
 
@@ -452,7 +454,8 @@ def test_torn_tunnels_lose_and_repeat_nothing(steps: list[tuple[str, bytes | int
             case ("read", int() as count):
                 edge.consumed = min(edge.consumed + count, len(edge.got))
                 hear(consumed(edge.consumed))
-            case (_, int() as limit):
+            case (_, limit):
+                assert isinstance(limit, int)
                 session.send(b"!" * 7)
                 sent += b"!" * 7
                 edge.take(session.output(), limit)  # the rest is lost with the tunnel
