@@ -25,7 +25,7 @@ class Outage:
 
     Attributes:
         what: For people.
-        part: Which, given the node of the first VM.
+        part: What is harmed, given the node of the first VM.
         away_s: How long nothing is done before it is started again, or goes on.
         stopped: Whether it is stopped and goes on (SIGSTOP, SIGCONT), not killed and started.
     """
@@ -35,6 +35,11 @@ class Outage:
     away_s: float
     stopped: bool = False
 
+    @property
+    def title(self) -> str:
+        """What it is, and for how long."""
+        return f"{self.what}, {self.away_s:.0f} s"
+
 
 @dataclass(frozen=True)
 class Move:
@@ -43,30 +48,26 @@ class Move:
 
 Step = Outage | Move
 
-_VIRT_API: Final = "virt-api killed"
-_API_SERVER: Final = "kube-apiserver killed"
-_HANDLER: Final = "virt-handler of one node killed"
-_NODE: Final = "one node stopped (SIGSTOP of virt-handler, kubelet, QEMU)"
 _MOVE: Final = "both VMs migrate"
 
 SHORT: Final[Sequence[Step]] = (
-    Outage(_VIRT_API, lambda _: Part.VIRT_API, 1),
-    Outage(_API_SERVER, lambda _: Part.API_SERVER, 2),
+    Outage("virt-api killed", lambda _: Part.VIRT_API, 1),
+    Outage("kube-apiserver killed", lambda _: Part.API_SERVER, 2),
     Move(),
-    Outage(_HANDLER, Part.handler, 1),
-    Outage(_NODE, Part.node, 10, stopped=True),
+    Outage("virt-handler of one node killed", Part.handler, 1),
+    Outage("one node stopped (virt-handler, kubelet, QEMU)", Part.node, 10, stopped=True),
     Move(),
 )
 FULL: Final[Sequence[Step]] = (
-    Outage(_VIRT_API, lambda _: Part.VIRT_API, 5),
+    Outage("virt-api killed", lambda _: Part.VIRT_API, 5),
     Move(),
-    Outage(_API_SERVER, lambda _: Part.API_SERVER, 2),
+    Outage("kube-apiserver killed", lambda _: Part.API_SERVER, 2),
     Move(),
-    Outage(_API_SERVER, lambda _: Part.API_SERVER, 60),
+    Outage("kube-apiserver killed", lambda _: Part.API_SERVER, 60),
     Move(),
-    Outage(_HANDLER, Part.handler, 5),
+    Outage("virt-handler of one node killed", Part.handler, 5),
     Move(),
-    Outage(_NODE, Part.node, 90, stopped=True),
+    Outage("one node stopped (virt-handler, kubelet, QEMU)", Part.node, 90, stopped=True),
     Move(),
 )
 
@@ -83,7 +84,7 @@ async def endure(stage: Stage, steps: Sequence[Step], say: Callable[[str], None]
     for step in steps:
         match step:
             case Outage():
-                say(f"{step.what}, for {step.away_s:.0f} s")
+                say(step.title)
                 rows.append(await _suffer(stage, step))
             case Move():
                 say(_MOVE)
@@ -108,7 +109,7 @@ async def _suffer(stage: Stage, outage: Outage) -> Row:
         await stage.world.kill(part)
         await asyncio.sleep(outage.away_s)
         await stage.world.start(part)
-    return await _come_back(stage, outage.what, began)
+    return await _come_back(stage, outage.title, began)
 
 
 async def _migrate(stage: Stage) -> Row:

@@ -95,7 +95,15 @@ class Report:
 
     def to_text(self) -> str:
         """Return a table in Markdown, and what is wrong."""
-        head = ("what", "lasts", "hit", "what they showed", "connected after", "in use after")
+        head = (
+            "what",
+            "until it serves",
+            "hit",
+            "what they showed",
+            "connected after",
+            "in use after",
+            "link gap",
+        )
         lines = [
             _line(head),
             _line(["---"] * len(head)),
@@ -118,6 +126,7 @@ def _cells(row: Row) -> Sequence[str]:
         _shown(row.hit),
         _span([passage.up_after_s for passage in row.hit]),
         _span([passage.used_after_s for passage in row.hit if passage.relinked]),
+        _span([gap / 1000 for passage in row.hit if (gap := passage.link_gap_ms) is not None]),
     )
 
 

@@ -86,7 +86,7 @@ def test_redirection_that_never_came_back_is_seen_in_the_table() -> None:
     lost = report(dataclasses.replace(PASSAGE, up_after_s=None, used_after_s=None))
 
     assert not lost.ok
-    assert "| 1 NEVER | 1 NEVER |" in lost.to_text()
+    assert "| 1 NEVER | 1 NEVER | — |" in lost.to_text()
 
 
 def test_wrong_content_and_errors_of_the_agent_are_failures() -> None:
@@ -108,5 +108,5 @@ def test_table_says_what_redirections_showed_without_the_name_of_the_vm() -> Non
 
     assert line == (
         "| virt-api killed | 5.0 s | 1 of 1 | `holding`: no way to the VM: it / is down "
-        "| 1.0 to 1.0 s | 2.0 to 2.0 s |"
+        "| 1.0 to 1.0 s | 2.0 to 2.0 s | — |"
     )
