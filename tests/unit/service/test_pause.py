@@ -162,9 +162,16 @@ async def test_pause_between_two_links_has_nothing_to_wait_for(world: World) -> 
     assert await world.state(bound) is S.HANDING_OVER
 
     await world.service.pause(bound)
-
     assert await world.state(bound) is S.PAUSED
     assert world.devices.hosts[0].released
+    migration.go_to("succeeded")
+    await after(600)
+
+    await world.service.resume(bound)
+    await after(1)
+    assert await world.state(bound) is S.CONNECTED
+    assert await world.handovers(bound) == []
+    assert (await world.status(bound)).numbers.last_outage_ms is None
 
 
 async def test_pause_goes_on_if_nobody_waits_for_it(world: World) -> None:
