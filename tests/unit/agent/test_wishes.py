@@ -51,6 +51,24 @@ async def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     assert again.of(KEY) == (KEPT,)
 
 
+async def test_what_is_paused_and_what_waits_for_its_vm_is_read_again(tmp_path: Path) -> None:
+    paused = replace(KEPT, paused=True, confirmed=True)
+    waits = replace(KEPT, wish=replace(KEPT.wish, id=RedirectionId("r4"), slot="", slot_index=None))
+    await wishes_in(tmp_path).put(KEY, (paused, waits))
+
+    assert wishes_in(tmp_path).load() == (WishesOf(KEY, (paused, waits)),)
+
+
+async def test_file_of_a_program_that_knew_no_pause_is_read(tmp_path: Path) -> None:
+    await wishes_in(tmp_path).put(KEY, (KEPT,))
+    written = json.loads((tmp_path / "wishes").read_text())
+    for name in ("paused", "confirmed"):
+        del written["redirections"][0]["wishes"][0][name]
+    (tmp_path / "wishes").write_text(json.dumps(written))
+
+    assert wishes_in(tmp_path).load() == (WishesOf(KEY, (KEPT,)),)
+
+
 async def test_file_is_written_by_a_thread_and_for_this_user_only(tmp_path: Path) -> None:
     wishes = Wishes(tmp_path / "wishes")
 
