@@ -370,8 +370,8 @@ async def test_status_in_each_form(user: Cli, lab: Lab) -> None:
         row,
     ]
     assert wide.rows[0][2] == "NAMESPACE"
-    assert wide.rows[0][7:] == [
-        "NODE", "HANDOVER", "MIGRATIONS", "OUTAGE", "NAME", "USER", "CLUSTER",
+    assert wide.rows[0][6:] == [
+        "NODE", "HANDOVER", "MIGRATIONS", "OUTAGE", "NAME", "USER", "CLUSTER", "REASON",
     ]  # fmt: skip
     assert bare.rows == [row]
     listed = json.loads(as_json.out)
