@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -92,10 +93,12 @@ async def raw(path: Path, greeting: bytes = HELLO) -> AsyncIterator[Raw]:
     reader, writer = await asyncio.open_unix_connection(path)
     client = Raw(reader, writer)
     writer.write(greeting)
-    assert (await client.says())["protocol"] == PROTOCOL
-    yield client
-    writer.close()
-    await writer.wait_closed()
+    try:
+        assert (await client.says())["protocol"] == PROTOCOL
+        yield client
+    finally:
+        writer.close()
+        await writer.wait_closed()
 
 
 # -- the conversation -------------------------------------------------------------------------
@@ -430,7 +433,7 @@ async def test_item_that_was_asked_for_is_not_lost_by_who_gives_up_waiting(path:
 
 async def test_client_that_never_listens_is_waited_for_by_nobody(path: Path) -> None:
     async with client_of(path) as client, raw(path) as silent:
-        arguments: object = {"access": {"options": {}, "environ": {}}}
+        arguments: dict[str, Any] = {"access": {"options": {}, "environ": {}}}
         silent.send(type="Call", id=1, method="open", arguments=arguments)
         silent.send(type="Call", id=2, method="subscribe", arguments={"numbers": True})
         for _ in range(200):
@@ -442,6 +445,56 @@ async def test_client_that_never_listens_is_waited_for_by_nobody(path: Path) -> 
         # What it had asked for, and nothing of the thousands of changes since.
         answers = [await silent.says() for _ in range(3)]
     assert [answer["id"] for answer in answers] == [1, 2, 2]
+
+
+async def test_client_whose_window_is_full_is_told_a_snapshot_in_place_of_what_it_missed(
+    path: Path,
+) -> None:
+    streams = range(10, 50)
+    async with client_of(path) as busy, raw(path) as deaf:
+        deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        arguments: dict[str, Any] = {"access": {"options": {}, "environ": {}}}
+        deaf.send(type="Call", id=1, method="open", arguments=arguments)
+        await at_rest()
+        for stream in streams:
+            deaf.send(type="Call", id=stream, method="subscribe", arguments={})
+        wanted = 0
+        for _ in range(60):
+            for stream in streams:
+                deaf.send(type="Next", id=stream)
+            wanted += len(streams)
+            # Nobody waits for who does not listen.
+            await busy.unbind(await busy.bind(WISH))
+        bound = await busy.bind(WISH)
+        await at_rest()
+
+        deaf.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        items = await heard_by(deaf, streams)
+
+        assert sum(map(len, items.values())) < wanted
+        for told in items.values():
+            assert told[0]["type"] == told[-1]["type"] == "Snapshot"
+            assert [view["status"]["id"] for view in told[-1]["redirections"]] == [bound]
+
+
+async def heard_by(client: Raw, streams: range) -> dict[int, list[dict[str, Any]]]:
+    """Return all items of streams, up to the second snapshot of each."""
+    items: dict[int, list[dict[str, Any]]] = {stream: [] for stream in streams}
+    waiting = set(streams)
+    for stream in streams:
+        client.send(type="Next", id=stream)
+    while waiting:
+        said = await client.says()
+        item: Any = said.get("value")
+        if not isinstance(item, dict):
+            continue
+        stream = cast("int", said["id"])
+        items[stream].append(item)
+        if [told["type"] for told in items[stream]].count("Snapshot") == 2:
+            waiting.discard(stream)
+        else:
+            client.send(type="Next", id=stream)
+    return items
 
 
 async def test_stream_ends_with_the_agent(server: AgentServer, worlds: Worlds) -> None:
@@ -463,7 +516,7 @@ async def test_long_list_comes_in_parts_and_is_whole(path: Path, worlds: Worlds)
         for number in range(PART_ITEMS * 2 + 1)
     )
     async with client_of(path) as client, raw(path) as other:
-        arguments = {"access": {"options": {}, "environ": {}}}
+        arguments: dict[str, Any] = {"access": {"options": {}, "environ": {}}}
         other.send(type="Call", id=1, method="open", arguments=arguments)
         other.send(type="Call", id=2, method="vmis", arguments={"namespace": None})
         answers = [await other.says() for _ in range(4)]
