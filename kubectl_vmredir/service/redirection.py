@@ -173,6 +173,11 @@ class Redirection:
         self._claimer.start_afresh(consent)
         self._remedy.ask()
 
+    def resume(self) -> None:
+        """Be paused no longer."""
+        self.paused = False
+        self._around.identity.suggest()  # it may have been days: are we still who bound?
+
     def reconnect(self) -> None:
         """Close the link that is open, and try again at once, whatever was waited for."""
         self.story.note("reconnecting, as was asked")
@@ -285,7 +290,7 @@ class Redirection:
         Raises:
             ClusterError: If a person must act before it can.
         """
-        told = False
+        waited = False
         while True:
             vmi = self._around.watcher.facts(self.wish.vmi).vmi
             if (wait := self._ask(Act.BIND)) is not None:
@@ -295,12 +300,14 @@ class Redirection:
                 await self.bell.wait(wait.until)
             elif absence := waiting_for(self.wish.vmi, vmi):
                 reason = f"waiting for {absence}"
-                if not (self.story.enter(RedirectionState.HOLDING, reason) or told):
+                if not (self.story.enter(RedirectionState.HOLDING, reason) or waited):
                     self.story.note(reason)
-                told = True
+                waited = True
                 await self.bell.wait()
             else:
                 assert vmi is not None, "a VM that is not there was not waited for"
+                if waited:  # perhaps for days: are we still who bound?
+                    self._around.identity.suggest()
                 return vmi
 
     def _take_slot(self, vmi: VmiView) -> None:

@@ -128,7 +128,7 @@ class Supervisor:
         """
         supervised = self._lasting(redirection_id)
         if supervised.redirection.paused:
-            supervised.redirection.paused = False
+            supervised.redirection.resume()
             self._run(supervised)
 
     def try_out(self, redirection_id: RedirectionId) -> None:

@@ -17,6 +17,7 @@ from kubectl_vmredir.model import (
     DeviceSelector,
     DeviceUse,
     Finding,
+    Identity,
     RedirectionId,
     RedirectionState,
     VmiRef,
@@ -394,6 +395,22 @@ async def test_resume_without_a_device_waits_for_it(world: World) -> None:
     world.devices.plug(device(address=9))
     await after(1)
     assert await world.state(bound) is S.CONNECTED
+
+
+async def test_another_user_does_not_give_the_device_to_the_vm_after_a_pause(
+    world: World,
+) -> None:
+    bound = await world.bind(vmi=LATER)
+    await world.service.pause(bound)
+    world.cluster.tell(VmiSeen(running("later")))
+    world.cluster.me = Identity("mallory", "2000")
+
+    await world.service.resume(bound)
+    await after(1)
+
+    status = await world.status(bound)
+    assert status.trouble is not None
+    assert (status.state, status.trouble.kind) == (S.BLOCKED, "IdentityChanged")
 
 
 async def test_device_that_became_needed_here_while_it_was_paused_is_not_taken(

@@ -12,6 +12,7 @@ from kubectl_vmredir.model import (
     DeviceSelector,
     DeviceUse,
     Finding,
+    Identity,
     RedirectionState,
     VmiRef,
     VmiUid,
@@ -219,6 +220,21 @@ async def test_only_keyboard_stays_here_until_its_vm_runs(world: World) -> None:
     world.cluster.tell(VmiSeen(running("later")))
     await at_rest()
     assert (await world.status(bound)).trial_ends is not None
+
+
+async def test_another_user_does_not_give_the_device_to_a_vm_that_was_waited_for(
+    world: World,
+) -> None:
+    bound = await world.bind(vmi=LATER)
+    world.cluster.me = Identity("mallory", "2000")
+
+    world.cluster.tell(VmiSeen(running("later")))
+    await after(1)
+
+    status = await world.status(bound)
+    assert status.trouble is not None
+    assert (status.state, status.trouble.kind) == (S.BLOCKED, "IdentityChanged")
+    assert not any(link.open for link in world.dialer.links)
 
 
 async def test_unbind_does_not_wait_for_the_vm(world: World) -> None:
