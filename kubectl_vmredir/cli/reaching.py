@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +50,7 @@ async def service_in_agent(options: Options, *, verbosity: int = 0) -> AsyncIter
     Raises:
         VmRedirError: If the agent or the service cannot be had.
     """
-    access = Access.here(pinned(options), os.environ, Path.cwd())
+    access = _access(options)
     async with agent_running(verbosity=verbosity) as client:
         yield Reached(client, await client.open(access))
 
@@ -66,13 +66,11 @@ async def service_anywhere(options: Options) -> AsyncIterator[Reached]:
     """
     async with AsyncExitStack() as stack:
         client = await running_agent(stack)
-        # A limit that was set for this command is not one for the agent's service.
-        if client is None or options.request_timeout_s is not None:
+        if client is None or options.request_timeout_s is not None:  # which is not the agent's
             connection = await stack.enter_async_context(open_service(options))
             yield Reached(connection.service, connection.namespace)
         else:
-            access = Access.here(pinned(options), os.environ, Path.cwd())
-            yield Reached(client, await client.open(access))
+            yield Reached(client, await client.open(_access(options)))
 
 
 @asynccontextmanager
@@ -123,6 +121,16 @@ async def adopted(service: ServiceId) -> AsyncIterator[AgentClient]:
         client = AgentClient(line)
         await client.adopt(service)
         yield client
+
+
+def _access(options: Options) -> Access:
+    """Return which service of the agent is meant here; a limit for this command is not for that.
+
+    Raises:
+        VmRedirError: If the kubeconfig or the lab cannot be used.
+    """
+    lasting = replace(options, request_timeout_s=None)
+    return Access.here(pinned(lasting), os.environ, Path.cwd())
 
 
 async def running_agent(stack: AsyncExitStack) -> AgentClient | None:

@@ -119,20 +119,21 @@ async def _cancelled_by_signals(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 def unwrapped(run: Callable[[], Result]) -> Result:
-    """Return what ``run`` returns; an error of ours comes out of its task groups alone.
+    """Return what ``run`` returns; an error that is expected comes out of its task groups alone.
 
     Raises:
-        VmRedirError: The first of those that ended the task groups, if they are all ours.
+        VmRedirError: The first of those that ended the task groups, if they are all expected.
+        BrokenPipeError: As that, if nobody reads the output any more.
     """
     try:
         return run()
     except BaseExceptionGroup as group:
-        errors = group.split(VmRedirError)
+        errors = group.split((VmRedirError, BrokenPipeError))
         if errors[0] is None or errors[1] is not None:
             raise
         raise _first(errors[0]) from None
 
 
-def _first(group: BaseExceptionGroup[VmRedirError]) -> VmRedirError:
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
     first = group.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first

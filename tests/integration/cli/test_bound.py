@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import sys
+from asyncio.subprocess import PIPE
 
 import pytest
 import yaml
@@ -442,3 +444,48 @@ async def test_watch_says_when_the_agent_ends(user: Cli) -> None:
         done = await watch.end()
 
     assert (done.status, done.err) == (ExitCode.FAILURE, "error: the agent has ended\n")
+
+
+async def test_watch_of_events_ends_quietly_when_nobody_reads_it_any_more(
+    user: Cli, lab: Lab
+) -> None:
+    async with a_desk(lab, "unread") as desk:
+        await bound(user, KEYBOARD, desk.ref.name)
+        line = f"set -o pipefail; {sys.executable} -m kubectl_vmredir events -w | head -n 1"
+        pipeline = await asyncio.create_subprocess_exec(
+            "bash", "-c", line, stdout=PIPE, stderr=PIPE, env=user.variables
+        )
+        assert pipeline.stdout is not None
+        async with asyncio.timeout(LIMIT_S):
+            assert (await pipeline.stdout.readline()).startswith(b"TIME")
+            await user("reconnect", "r1")
+            _, err = await pipeline.communicate()
+
+    assert (pipeline.returncode, err) == (ExitCode.OK, b"")
+
+
+async def test_log_of_the_agent_has_as_much_as_was_asked_of_the_command_that_starts_it(
+    user: Cli,
+) -> None:
+    await user("bind", "--virtual", "-v", "6", STICK, "nosuch", "--no-wait")
+
+    log = await user("agent", "logs")
+
+    assert " D " in log.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--foreground", "-o", "json"), "--foreground stays"),
+        (("--foreground", "--timeout", "3s"), "--foreground stays"),
+        (("--foreground", "--wait=false"), "--foreground stays"),
+        (("--dry-run", "-o", "name"), "a dry run binds nothing"),
+        (("--timeout", "soon"), "expected a time"),
+    ],
+)
+async def test_flags_that_make_no_sense_together_are_refused(
+    user: Cli, arguments: tuple[str, ...], words: str
+) -> None:
+    refused(await user("bind", "--virtual", STICK, "desk", *arguments), words)
+    assert (await user("agent", "status")).err == "error: no agent is running\n"
