@@ -161,7 +161,10 @@ async def _by_plugged_in(text: str, bound: Sequence[Bound]) -> list[Bound]:
 
 def _by_vmi(text: str, bound: Sequence[Bound]) -> list[Bound]:
     """Return those in a VM, or in a slot of it, whatever its namespace."""
-    vmi, slot = parse_target(text, "")
+    try:
+        vmi, slot = parse_target(text, "")
+    except UsageError:
+        return []
     return [
         one for one in bound if one.status.vmi.name == vmi.name and slot in (None, one.status.slot)
     ]
