@@ -1,4 +1,4 @@
-"""The edge between a device and a real QEMU, and over real migrations: the guest notices nothing."""
+"""The edge between a device and a real QEMU, and over migrations: the guest notices nothing."""
 
 from __future__ import annotations
 
