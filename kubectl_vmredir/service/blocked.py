@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from kubectl_vmredir.errors import ClusterError, IdentityChanged, UsbError
+from kubectl_vmredir.errors import ClusterError, IdentityChanged, SlotsFull, UsbError
 from kubectl_vmredir.service.linking import CURED_ELSEWHERE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from kubectl_vmredir.errors import VmRedirError
     from kubectl_vmredir.model import VmiRef, VmiUid
     from kubectl_vmredir.service.bell import Bell
     from kubectl_vmredir.service.claiming import DeviceClaimer
     from kubectl_vmredir.service.watching import ClusterWatcher
+    from kubectl_vmredir.service.wish import Wish
 
 BLOCKED_RETRY_S: Final = 120.0
 """How long a redirection that is blocked waits before it looks whether it still would be."""
@@ -30,13 +31,14 @@ class Remedy:
     """Notices that what blocks a redirection may be cured.
 
     Seen, for trouble with the cluster, is that its watch comes back, that the VM is another one or
-    has other slots, or that the user is again who bound: log in again, and the device comes back
-    by itself. For trouble with the device it is that devices come or go. What a person cures where
-    we do not see it is tried again every now and then.
+    has other slots, that a slot is free again, or that the user is again who bound: log in again,
+    and the device comes back by itself. For trouble with the device it is that devices come or go.
+    What a person cures where we do not see it is tried again every now and then.
 
     Args:
         vmi: The VM.
         watcher: Knows it.
+        wishes: Returns all that is wanted.
         claimer: Knows whether devices come or go.
         stranger: Returns the error if the credentials are not those of who bound.
         bell: Rung when something may be seen.
@@ -46,12 +48,14 @@ class Remedy:
         self,
         vmi: VmiRef,
         watcher: ClusterWatcher,
+        wishes: Callable[[], Iterator[Wish]],
         claimer: DeviceClaimer,
         stranger: Callable[[], IdentityChanged | None],
         bell: Bell,
     ) -> None:
         self._vmi = vmi
         self._watcher = watcher
+        self._wishes = wishes
         self._claimer = claimer
         self._stranger = stranger
         self._bell = bell
@@ -71,7 +75,7 @@ class Remedy:
 
     async def found(self, error: VmRedirError) -> None:
         """Return when it is worth to try again what has failed like this."""
-        restorations, slots = self._watcher.restorations(self._vmi), self._slots()
+        seen = self._seen_of_vm(error)
         retry_at = None
         if isinstance(error, UsbError):
             retry_at = self._loop.time() + self._patience_with(error)
@@ -82,8 +86,7 @@ class Remedy:
                 case IdentityChanged():
                     acted = self._stranger() is None
                 case ClusterError():
-                    restored = self._watcher.restorations(self._vmi) > restorations
-                    acted = restored or self._slots() != slots
+                    acted = self._seen_of_vm(error) != seen
                 case UsbError():
                     acted = self._claimer.devices_changed
                 case _:
@@ -100,6 +103,10 @@ class Remedy:
         self._refused_because = str(error)
         return self._look_after_s
 
-    def _slots(self) -> tuple[VmiUid, tuple[str, ...]] | None:
+    def _seen_of_vm(self, error: VmRedirError) -> tuple[int, VmiUid | None, tuple[str, ...], int]:
+        """Return what is another, when it is worth to try again."""
         vmi = self._watcher.facts(self._vmi).vmi
-        return (vmi.uid, vmi.slots) if vmi is not None else None
+        uid, slots = (vmi.uid, vmi.slots) if vmi is not None else (None, ())
+        wished = sum(wish.vmi == self._vmi for wish in self._wishes())
+        rivals = wished if isinstance(error, SlotsFull) else 0
+        return self._watcher.restorations(self._vmi), uid, slots, rivals

@@ -136,7 +136,9 @@ class Redirection:
             wish, kept.consent, around, self.story, self.bell, confirmed=kept.confirmed
         )
         self._keeper = LinkKeeper(wish, around, self.story, self._stranger)
-        self._remedy = Remedy(wish.vmi, around.watcher, self._claimer, self._stranger, self.bell)
+        self._remedy = Remedy(
+            wish.vmi, around.watcher, around.wishes, self._claimer, self._stranger, self.bell
+        )
         self._moved_before = _Moved()
 
     @property

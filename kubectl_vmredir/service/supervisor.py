@@ -229,6 +229,7 @@ class Supervisor:
             await supervised.redirection.wind_down(act, why)
         _unfollow(supervised)
         del self._supervised[supervised.redirection.wish.id]
+        self._watcher.ring(supervised.redirection.wish.vmi)  # somebody may want its slot
         self._publish(RedirectionEnded(supervised.redirection.wish.id))
 
 

@@ -161,7 +161,7 @@ async def test_fifth_wish_for_a_vm_that_is_not_there_is_refused() -> None:
             await world.bind(stick(5), LATER)
 
 
-async def test_vm_with_fewer_slots_than_wishes_blocks_those_that_came_late() -> None:
+async def test_wish_for_which_no_slot_is_left_is_blocked_until_one_is() -> None:
     async with a_world(devices=sticks(2)) as world:
         first = await world.bind(stick(1), LATER)
         second = await world.bind(stick(2), LATER)
@@ -173,6 +173,11 @@ async def test_vm_with_fewer_slots_than_wishes_blocks_those_that_came_late() -> 
         status = await world.status(second)
         assert status.trouble is not None
         assert (status.state, status.trouble.kind) == (S.BLOCKED, "SlotsFull")
+
+        await world.service.unbind(first)
+        await after(1)
+        status = await world.status(second)
+        assert (status.state, status.slot) == (S.CONNECTED, "flash")
 
 
 async def test_slot_of_a_vm_that_is_not_there_is_for_one_wish() -> None:
