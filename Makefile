@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 CODE   := kubectl_vmredir tests benchmarks release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint unit screenshots fuzz faults plane bench bench-idle bench-agent dist edge guest packages upgrade clean
+.PHONY: help demo test check format lint unit screenshots fuzz faults plane bench bench-idle bench-agent bench-screen dist edge guest packages upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ dist: $(VENV)/ready ## What users install, in dist/: archive and manifest for kr
 
 edge: $(VENV)/ready ## Compile the program beside QEMU, for both architectures
 	$(BIN)/python -m kubectl_vmredir.kubevirt.edge.build
+
+bench-screen: $(VENV)/ready ## How quick the program is: first paint, keys with 10,000 VMs, commands
+	$(BIN)/python -m benchmarks.screen
 
 bench-agent: $(VENV)/ready ## Packet delay while 10,000 VMs are listed through the agent; 1, 8 and 64 redirections (two minutes)
 	$(BIN)/python -m benchmarks.agent

@@ -1,0 +1,249 @@
+"""Measures how quick the program is for who sits before it: ``python -m benchmarks.screen``.
+
+Times depend on the machine, so each is told beside that of a bare Python, or of a short list, in
+the same run; what must be so is a ratio, or a count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import pty
+import select
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+
+from benchmarks.report import table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ROUNDS: Final = 9
+KEYS: Final = 200
+FEW, MANY = (10, 5), (10_000, 200)
+"""VMs and devices."""
+QUIET_S: Final = 5.0
+LIMIT_S: Final = 60.0
+
+MOST_BARE_PYTHONS: Final = {"--help": 15.0, "devices": 25.0, "first paint": 60.0}
+"""Required: so many times a bare Python at most."""
+MOST_GROWTH: Final = 2.0
+"""Required: so much longer a key takes with many things than with few at most."""
+
+_PYTHON: Final = (sys.executable, "-m", "kubectl_vmredir")
+_SHOWN: Final = b"1 USB devices"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How long something takes to begin.
+
+    Attributes:
+        name: What.
+        ms: Median of :data:`ROUNDS`, in milliseconds.
+        bare_python_ms: That of ``python -c pass``, in turns with it.
+        most_ratio: Required of the two.
+    """
+
+    name: str
+    ms: float
+    bare_python_ms: float
+    most_ratio: float
+
+    @property
+    def ratio(self) -> float:
+        """How many bare Pythons it is."""
+        return self.ms / self.bare_python_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that was measured.
+
+    Attributes:
+        starts: How long things take to begin.
+        key_few_ms: From a key to what it changes, 95 %, with few things to show.
+        key_many_ms: The same with many.
+        idle_bytes: What is written to the terminal in :data:`QUIET_S` in which nothing changes.
+    """
+
+    starts: Sequence[Start]
+    key_few_ms: float
+    key_many_ms: float
+    idle_bytes: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether all that is required is so."""
+        quick = all(start.ratio <= start.most_ratio for start in self.starts)
+        return quick and self.key_many_ms <= MOST_GROWTH * self.key_few_ms and not self.idle_bytes
+
+
+class Terminal:
+    """A program on a terminal of 140 columns and 40 lines."""
+
+    def __init__(self, command: Sequence[str], home: str) -> None:
+        self._master, slave = pty.openpty()
+        environment = {
+            "PATH": os.environ["PATH"], "HOME": home, "XDG_RUNTIME_DIR": home,
+            "TERM": "xterm-256color", "COLUMNS": "140", "LINES": "40",
+        }  # fmt: skip
+        self._process = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, env=environment,
+            start_new_session=True,
+        )  # fmt: skip
+        os.close(slave)
+
+    def press(self, key: str) -> None:
+        """Press a key."""
+        os.write(self._master, key.encode())
+
+    def until(self, words: bytes) -> None:
+        """Wait until the program has written these words."""
+        said = b""
+        while words not in said:
+            data = self.read(LIMIT_S)
+            assert data, f"never said {words!r}, but {said[-500:]!r}"
+            said += data
+
+    def read(self, limit_s: float) -> bytes:
+        """Return what it writes next; nothing if it does not in time, or has ended."""
+        if not select.select([self._master], [], [], limit_s)[0]:
+            return b""
+        try:
+            return os.read(self._master, 1 << 16)
+        except OSError:  # it has ended
+            return b""
+
+    def settle(self) -> None:
+        """Wait until it writes no more."""
+        while self.read(1.0):
+            pass
+
+    def end(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+        os.close(self._master)
+
+
+@contextlib.contextmanager
+def on_a_terminal(*command: str) -> Iterator[Terminal]:
+    """Run a program on a terminal, in a home of its own."""
+    with tempfile.TemporaryDirectory(prefix="vmredir-bench-") as home:
+        terminal = Terminal(command, home)
+        try:
+            yield terminal
+        finally:
+            terminal.end()
+
+
+def first_paint() -> float:
+    """Return how long it takes until the panes are there, in milliseconds; no cluster is."""
+    began = time.perf_counter()
+    with on_a_terminal(*_PYTHON, "--foreground", "--kubeconfig", "nowhere") as terminal:
+        terminal.until(_SHOWN)
+        return (time.perf_counter() - began) * 1000
+
+
+def to_the_end(*command: str) -> float:
+    """Return how long a command takes, in milliseconds."""
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return (time.perf_counter() - began) * 1000
+
+
+def starts(rounds: int) -> Sequence[Start]:
+    """Measure what begins, in turns with a bare Python."""
+    measures = {
+        "--help": lambda: to_the_end(*_PYTHON, "--help"),
+        "devices": lambda: to_the_end(*_PYTHON, "devices", "--virtual"),
+        "first paint": first_paint,
+    }
+    bare: list[float] = []
+    taken: dict[str, list[float]] = {name: [] for name in measures}
+    for _ in range(rounds):
+        bare.append(to_the_end(sys.executable, "-c", "pass"))
+        for name, measure in measures.items():
+            taken[name].append(measure())
+    return [
+        Start(name, statistics.median(ms), statistics.median(bare), MOST_BARE_PYTHONS[name])
+        for name, ms in taken.items()
+    ]
+
+
+def keys(vms: int, devices: int, presses: int) -> tuple[float, int]:
+    """Press keys that move, page and filter.
+
+    Returns:
+        From a key to the first of what it changes, 95 %, in milliseconds; and how many bytes
+        were written afterwards while nothing changed.
+    """
+    program = (sys.executable, "-m", "benchmarks.screen_of_many", str(vms), str(devices))
+    with on_a_terminal(*program) as terminal:
+        terminal.until(b"live")
+        terminal.press("2")
+        terminal.settle()
+        delays = []
+        pressed = ("j", "j", "\x1b[6~", "k", "\x1b[5~", "/", "0", "1", "\x1b[3~", "\x1b")
+        for number in range(presses):
+            began = time.perf_counter()
+            terminal.press(pressed[number % len(pressed)])
+            if terminal.read(1.0):  # a key that changes nothing is none that is waited for
+                delays.append((time.perf_counter() - began) * 1000)
+            while terminal.read(0.1):
+                pass
+        terminal.settle()
+        idle = 0
+        until = time.perf_counter() + QUIET_S
+        while (left := until - time.perf_counter()) > 0:
+            idle += len(terminal.read(left))
+    return statistics.quantiles(delays, n=20)[-1], idle
+
+
+def main() -> int:
+    """Run the benchmarks; the status is 1 if something is not as it must be."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.screen", description=__doc__)
+    parser.add_argument("-o", "--output", choices=["json"], help="print one JSON object")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--keys", type=int, default=KEYS)
+    options = parser.parse_args()
+    few, _ = keys(*FEW, options.keys)
+    many, idle = keys(*MANY, options.keys)
+    report = Report(starts(options.rounds), few, many, idle)
+    if options.output == "json":
+        print(json.dumps({**asdict(report), "ok": report.ok}, indent=2))
+    else:
+        print(_text(report))
+    return 0 if report.ok else 1
+
+
+def _text(report: Report) -> str:
+    rows = [
+        [start.name, f"{start.ms:.0f} ms", f"{start.bare_python_ms:.0f} ms",
+         f"{start.ratio:.1f}", f"<= {start.most_ratio:.0f}"]
+        for start in report.starts
+    ]  # fmt: skip
+    growth = report.key_many_ms / report.key_few_ms
+    rows += [
+        [
+            "key to paint, 95 %, 10,000 VMs",
+            f"{report.key_many_ms:.0f} ms",
+            f"{report.key_few_ms:.0f} ms with 10",
+            f"{growth:.1f}",
+            f"<= {MOST_GROWTH:.0f}",
+        ],
+        ["written in 5 s without a change", f"{report.idle_bytes} bytes", "", "", "0"],
+    ]
+    return "\n".join(table(["", "median", "bare Python", "ratio", "required"], rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
