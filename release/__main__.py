@@ -83,8 +83,8 @@ def main() -> int:
     try:
         if not options.only_manifest:
             epoch = _epoch()
+            build_packages(folder, epoch)  # compiles the edges, which the archive has as well
             packed = build_archive(folder, ROOT / "build" / "release", epoch)
-            build_packages(folder, epoch)
             print(f"{packed}: {packed.stat().st_size / _MIB:.1f} MiB")
         print(manifest.write(folder, __version__))
     except BuildFailed as error:

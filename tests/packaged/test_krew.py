@@ -7,6 +7,7 @@ import hashlib
 import subprocess
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -90,6 +91,17 @@ def test_the_libraries_lie_beside_the_program_with_their_licences(krew: Krew) ->
         assert package in (texts / "VERSIONS").read_text()
     assert "LESSER GENERAL PUBLIC LICENSE" in (texts / "common" / "LGPL-2.1").read_text()
     assert (krew.installed / "LICENSE").exists()
+
+
+def test_the_programs_for_the_cluster_are_those_of_the_wheel(krew: Krew) -> None:
+    (wheel,) = DIST.glob("*.whl")
+    with zipfile.ZipFile(wheel) as contents:
+        edges = {
+            name: contents.read(name) for name in contents.namelist() if "/edge/binaries/" in name
+        }
+
+    assert edges
+    assert edges == {name: (krew.installed / "_internal" / name).read_bytes() for name in edges}
 
 
 def test_it_can_be_uninstalled(tmp_path: Path) -> None:
