@@ -15,9 +15,11 @@ from typing import Final, TypeVar, assert_never
 
 from kubectl_vmredir.errors import ClusterError, LabError
 from kubectl_vmredir.k8s.objects import JsonObject
+from kubectl_vmredir.k8s.status import StatusError
 from kubectl_vmredir.lab import objects
 from kubectl_vmredir.lab.api.resources import NAMESPACES
 from kubectl_vmredir.lab.api.server import ApiServer
+from kubectl_vmredir.lab.cache import CONFLICT, NOT_FOUND
 from kubectl_vmredir.lab.cluster import Lab
 from kubectl_vmredir.lab.console import LOOK_INTERVAL_S
 from kubectl_vmredir.lab.devices import keyboard, serial_adapter, smartcard, stick
@@ -203,17 +205,34 @@ class World:
 
     async def _restart_vm(self, vm: VmiRef) -> bool:
         before = self._uid(vm)
-        await self._insist(
-            lambda: self.lab.client.delete(f"{Collection.VMIS.of(vm.namespace)}/{vm.name}")
-        )
+        await self._insist(lambda: self._delete(Collection.VMIS, vm))
         await self.lab.until(lambda: self._uid(vm) not in (before, None), f"VM {vm} is another")
         return before is not None
 
     async def _recreate_vm(self, vm: VmiRef, lasts_s: float) -> bool:
-        await self._insist(lambda: self.lab.delete_vm(vm))
-        await asyncio.sleep(lasts_s)
-        await self._insist(lambda: self.lab.create_vm(vm, slots=SLOTS))
+        await self._insist(lambda: self._delete(Collection.VMS, vm))
+        try:
+            await self.lab.until(lambda: not self._exists(vm), f"VM {vm} is gone")
+            await asyncio.sleep(lasts_s)
+        finally:
+            await self._insist(lambda: self._create(vm))
         return True
+
+    async def _delete(self, collection: Collection, vm: VmiRef) -> None:
+        """Delete an object, unless the answer to the same wish was lost before."""
+        try:
+            await self.lab.client.delete(f"{collection.of(vm.namespace)}/{vm.name}")
+        except StatusError as error:
+            if error.status != NOT_FOUND:
+                raise
+
+    async def _create(self, vm: VmiRef) -> None:
+        """Create a VM, unless the answer to the same wish was lost before."""
+        try:
+            await self.lab.create_vm(vm, slots=SLOTS)
+        except StatusError as error:
+            if error.status != CONFLICT:
+                raise
 
     # -- peace --------------------------------------------------------------------------------
 
@@ -281,6 +300,14 @@ class World:
     def _api(self) -> ApiServer:
         assert self.lab.api is not None, "the lab runs in this process"
         return self.lab.api
+
+    def _exists(self, vm: VmiRef) -> bool:
+        """Return whether there is a VM or a VMI: the one goes when the other is gone."""
+        cache = self.lab.cache
+        return any(
+            cache.get(collection, vm.namespace, vm.name) is not None
+            for collection in (Collection.VMS, Collection.VMIS)
+        )
 
     def _uid(self, vm: VmiRef) -> str | None:
         vmi = self.lab.vmi(vm)
