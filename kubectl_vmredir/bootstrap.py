@@ -17,7 +17,7 @@ from kubectl_vmredir.model import DeviceSelector
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 
     from kubectl_vmredir.k8s.kubeconfig import ClusterConfig, ConfigOptions
     from kubectl_vmredir.lab.backends import Backend
@@ -76,6 +76,7 @@ class Connection:
         context: Name of the kubeconfig's context.
         user: Name of the user, as far as the kubeconfig knows it.
         cluster: Address of the API server.
+        runs_plugin: Whether a credential plugin says who the user is.
     """
 
     service: Service
@@ -83,6 +84,7 @@ class Connection:
     context: str = ""
     user: str = ""
     cluster: str = ""
+    runs_plugin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,9 @@ class Account:
 
 @asynccontextmanager
 async def open_service(
-    options: Options, environ: Mapping[str, str] = os.environ
+    options: Options,
+    environ: Mapping[str, str] = os.environ,
+    expected: Collection[str] = (),
 ) -> AsyncGenerator[Connection, None]:
     """Open a service in this process for one user of one cluster.
 
@@ -108,6 +112,8 @@ async def open_service(
         options: What the user said.
         environ: Variables of the shell where it was said. They may change: credential plugins see
             them as they are then.
+        expected: Names of variables that there should be: who looks for a fault is told of those
+            that are not.
 
     Raises:
         VmRedirError: If the kubeconfig or the lab cannot be used.
@@ -118,7 +124,7 @@ async def open_service(
     from kubectl_vmredir.kubevirt.dial import ApiDialer
     from kubectl_vmredir.service.service import Service
 
-    config = _cluster_config(options, environ)
+    config = replace(_cluster_config(options, environ), expected=expected)
     way_out = proxy_for(config.server, config.proxy_url, environ) or config.server
     async with (
         open_devices(options, environ, server_hosts=_host_of(way_out)) as devices,
@@ -128,7 +134,12 @@ async def open_service(
         async with Service(devices, cluster, ApiDialer(client)) as service:
             user = config.impersonation.user or config.user.name
             yield Connection(
-                service, cluster.default_namespace, config.context, user, config.server
+                service,
+                cluster.default_namespace,
+                config.context,
+                user,
+                config.server,
+                runs_plugin=config.user.exec is not None,
             )
 
 

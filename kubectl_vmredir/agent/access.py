@@ -26,10 +26,12 @@ class Access:
         options: What was said; files by their absolute paths.
         environ: Variables of the user's shell. Credential plugins may need any of them, and any
             may be a secret.
+        expected: Names of those that there were in the shell that bound.
     """
 
     options: Options
     environ: Mapping[str, str] = field(repr=False)
+    expected: tuple[str, ...] = ()
 
     @classmethod
     def here(cls, options: Options, environ: Mapping[str, str], cwd: Path) -> Access:

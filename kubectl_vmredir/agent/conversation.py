@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
     from contextlib import AbstractAsyncContextManager
 
-    from kubectl_vmredir.agent.access import Access, AccessKey
+    from kubectl_vmredir.agent.access import Access
     from kubectl_vmredir.agent.control import AgentStatus, Overview, ServiceId
     from kubectl_vmredir.agent.messages import Answer
     from kubectl_vmredir.agent.methods import Method
@@ -94,7 +94,7 @@ class Conversation:
         self._server = server
         self._stack = AsyncExitStack()
         self._service: RedirectionService | None = None
-        self._key: AccessKey | None = None
+        self._access: Access | None = None
         self._opening = False
         self._questions: dict[int, _Question] = {}
         self._lost = asyncio.Event()
@@ -133,7 +133,7 @@ class Conversation:
             connection = await self._stack.enter_async_context(
                 self._server.services.use(access, self._lost.set)
             )
-            self._service, self._key = connection.service, access.key
+            self._service, self._access = connection.service, access
         finally:
             self._opening = False
         return access.options.namespace or connection.namespace
@@ -233,6 +233,8 @@ class Conversation:
         target: Any = self if method.name in methods_of(AgentControl) else self._service
         if target is None:
             raise AgentError("no service has been chosen yet")
+        if method.name == "bind" and self._access is not None:
+            self._server.services.binds(self._access)
         called = getattr(target, method.name)(**method.decode_arguments(call.arguments))
         if method.streams:
             await self._stream(call.id, method, called)
@@ -242,9 +244,9 @@ class Conversation:
 
     async def _return(self, question_id: int, method: Method, called: Awaitable[object]) -> None:
         value = await called
-        if self._key is not None:
+        if self._access is not None:
             # Who is told that it is wanted may rely on it.
-            await self._server.services.settle(self._key)
+            await self._server.services.settle(self._access.key)
         await self._give(question_id, method, value)
 
     async def _stream(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from kubectl_vmredir.agent.access import Access
 from kubectl_vmredir.agent.control import Overview, ServiceId
 from kubectl_vmredir.agent.overview import closed, opened
+from kubectl_vmredir.agent.variables import Variables
 from kubectl_vmredir.agent.wire import BUG, error_of, trouble_of
 from kubectl_vmredir.backoff import exponential_backoff
 from kubectl_vmredir.bootstrap import Connection
@@ -46,14 +47,14 @@ class _Owned:
 
     Attributes:
         id: Names it to clients.
-        environ: The variables of its latest user.
+        variables: What credential plugins see.
         users: What to call for each who holds it when it ends.
         bell: Rung when it may have become unneeded.
         opened: Set when there is a connection, or trouble instead.
     """
 
     id: ServiceId
-    environ: dict[str, str]
+    variables: Variables
     users: list[Callable[[], None]] = field(default_factory=list)
     bell: Bell = field(default_factory=Bell)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
@@ -101,7 +102,8 @@ class Services:
         """Hold a service, which is opened if it is not.
 
         Args:
-            access: Which one. Credential plugins see its variables from now on.
+            access: Which one. Credential plugins see its variables from now on, unless those
+                lack what the shell that bound had.
             lost: Called if the service ends while it is held.
 
         Raises:
@@ -119,6 +121,11 @@ class Services:
             owned.users.remove(lost)
             owned.bell.ring()
 
+    def binds(self, access: Access) -> None:
+        """Have credential plugins of a service see the variables of the shell that binds now."""
+        if (owned := self._owned.get(access.key)) is not None:
+            owned.variables.bind(access.environ)
+
     def restore(self, access: Access) -> None:
         """Open a service, of which something is wanted, and go on with that."""
         self._obtain(access)
@@ -130,7 +137,7 @@ class Services:
             AgentError: If there is none of that id.
         """
         key, owned = self._find(service)
-        return key.access(owned.environ)
+        return key.access(owned.variables.values)
 
     async def overview(self) -> Overview:
         """Return how all of them stand."""
@@ -169,7 +176,7 @@ class Services:
             left = tuple(one for one in kept if one.wish.id != redirection_id)
             if left == kept:
                 raise RedirectionNotFound(redirection_id)
-            await self._wishes.put(key, left)
+            await self._wishes.put(key, left, self._wishes.variables_of(key))
             self._tell()
             if owned.connection is None:
                 owned.bell.ring()
@@ -189,7 +196,9 @@ class Services:
         """
         owned = self._owned.get(key)
         if owned is not None and owned.connection is not None and not self._closing:
-            await self._wishes.put(key, owned.connection.service.wishes())
+            connection = owned.connection
+            names = owned.variables.names if connection.runs_plugin else ()
+            await self._wishes.put(key, connection.service.wishes(), names)
 
     async def redirections(self) -> int:
         """Return how many redirections they keep up, all together."""
@@ -238,10 +247,10 @@ class Services:
 
     def _obtain(self, access: Access) -> _Owned:
         if (owned := self._owned.get(access.key)) is not None:
-            owned.environ.clear()
-            owned.environ.update(access.environ)
+            owned.variables.offer(access.environ)
             return owned
-        owned = self._owned[access.key] = _Owned(next(self._ids), dict(access.environ))
+        variables = Variables(access.environ, self._wishes.variables_of(access.key))
+        owned = self._owned[access.key] = _Owned(next(self._ids), variables)
         self._group.create_task(self._own(access, owned), name="own-service")
         self._tell()
         return owned
@@ -274,7 +283,9 @@ class Services:
         """Open a service, and keep it open until nobody needs it."""
         key = access.key
         async with (
-            self._open_service(Access(access.options, owned.environ)) as connection,
+            self._open_service(
+                Access(access.options, owned.variables.values, owned.variables.names)
+            ) as connection,
             connection.service.subscribe() as changes,
             asyncio.TaskGroup() as group,
         ):

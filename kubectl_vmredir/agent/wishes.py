@@ -34,10 +34,12 @@ class WishesOf:
     Attributes:
         key: Which service it is for. A token that was given by hand is a secret, and left out.
         wishes: What is wanted, oldest first.
+        variables: Names, without the values, of variables that its credential plugin may need.
     """
 
     key: AccessKey
     wishes: tuple[KeptWish, ...]
+    variables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Wishes:
         self._path = path
         self._run = run
         self._wall_clock = wall_clock
-        self._wishes: dict[AccessKey, tuple[KeptWish, ...]] = {}
+        self._wishes: dict[AccessKey, WishesOf] = {}
         self._lock = asyncio.Lock()
 
     def load(self) -> Sequence[WishesOf]:
@@ -94,29 +96,41 @@ class Wishes:
             self._path.replace(aside)
             logger.warning("what was bound is not known: %s; it is kept as %s", exc, aside)
             return ()
-        self._wishes = {one.key: one.wishes for one in found}
+        self._wishes = {one.key: one for one in found}
         return found
 
     def of(self, key: AccessKey) -> tuple[KeptWish, ...]:
         """Return what is wanted of one service."""
-        return self._wishes.get(key, ())
+        return self._wishes[key].wishes if key in self._wishes else ()
 
-    async def put(self, key: AccessKey, wishes: tuple[KeptWish, ...]) -> None:
+    def variables_of(self, key: AccessKey) -> tuple[str, ...]:
+        """Return the names of variables that were noted with them."""
+        return self._wishes[key].variables if key in self._wishes else ()
+
+    async def put(
+        self, key: AccessKey, wishes: tuple[KeptWish, ...], variables: tuple[str, ...] = ()
+    ) -> None:
         """Replace what is wanted of one service; returns when it is on the disk.
+
+        Args:
+            key: Which service.
+            wishes: What is wanted; none for nothing.
+            variables: Names of variables that are noted with it.
 
         Raises:
             AgentError: If it cannot be written. It is tried again at the next change.
         """
         async with self._lock:
-            if wishes == self.of(key):
+            fresh = WishesOf(key, wishes, variables)
+            if fresh == self._wishes.get(key, WishesOf(key, (), variables)):
                 return
-            changed = {**self._wishes, key: wishes}
-            kept = {key: wishes for key, wishes in changed.items() if wishes}
+            changed = {**self._wishes, key: fresh}
+            kept = {key: one for key, one in changed.items() if one.wishes}
             await self._run(lambda: self._write(kept))
             self._wishes = kept
 
-    def _write(self, kept: dict[AccessKey, tuple[KeptWish, ...]]) -> None:
-        found = tuple(WishesOf(_without_token(key), wishes) for key, wishes in kept.items())
+    def _write(self, kept: dict[AccessKey, WishesOf]) -> None:
+        found = tuple(replace(one, key=_without_token(one.key)) for one in kept.values())
         draft = self._path.with_name(f"{self._path.name}.new")
         try:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

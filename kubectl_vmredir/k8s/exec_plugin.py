@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _TIMEOUT_S: Final = 60.0
 """A plugin may have to ask somebody far away; one that waits for a person waits for ever."""
 _MAX_OUTPUT_BYTES: Final = 1 << 20
+_MOST_NAMES: Final = 8
 _VERSIONS: Final = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 
 _FLAG: Final = re.compile(r"-[A-Za-z]|--[A-Za-z][A-Za-z0-9-]*")
@@ -77,7 +78,7 @@ async def run_exec_plugin(
     except TimeoutError as exc:
         raise LoginRequired(
             f"the credential plugin {shown} did not finish in {timeout_s:g} s",
-            hint=f"It may wait for you to log in. {_by_hand(shown)}",
+            hint=f"It may wait for you to log in. {_by_hand(shown, config)}",
         ) from exc
     except OSError as exc:
         raise KubeconfigError(
@@ -87,7 +88,7 @@ async def run_exec_plugin(
     if status != 0:
         raise LoginRequired(
             f"the credential plugin {plugin.command} failed ({status}): {_last_line(complaint)}",
-            hint=_by_hand(shown),
+            hint=_by_hand(shown, config),
         )
     return _parse(output, plugin)
 
@@ -97,8 +98,15 @@ def _shown(plugin: ExecPlugin) -> str:
     return printable(" ".join([shlex.quote(plugin.command), *map(_without_value, plugin.args)]))
 
 
-def _by_hand(shown: str) -> str:
-    return f"Try it by hand, as it stands in the kubeconfig: {shown}"
+def _by_hand(shown: str, config: ClusterConfig) -> str:
+    hint = f"Try it by hand, as it stands in the kubeconfig: {shown}"
+    if absent := [name for name in config.expected if name not in config.environ]:
+        names = ", ".join(absent[:_MOST_NAMES]) + (", ..." if len(absent) > _MOST_NAMES else "")
+        hint += (
+            f"\nIt may need variables that the shell had where the device was bound: {names}. Run "
+            "any command for this cluster in such a shell, for instance: kubectl vmredir slots"
+        )
+    return hint
 
 
 def _without_value(arg: str) -> str:

@@ -20,7 +20,7 @@ from kubectl_vmredir.errors import KubeconfigError
 from kubectl_vmredir.k8s.config_node import ConfigNode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 _DEFAULT_PATH: Final = "~/.kube/config"
 _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -146,6 +146,7 @@ class ClusterConfig:
         request_timeout_s: Time limit of one request in seconds, 0 for none, None for ours.
         exec_config: Extension of the cluster entry that is passed on to credential plugins.
         environ: Variables of the user: for credential plugins, and for proxies.
+        expected: Names of those that a credential plugin may need, as far as that is known.
     """
 
     server: str
@@ -162,6 +163,7 @@ class ClusterConfig:
     environ: Mapping[str, str] = field(
         default_factory=lambda: os.environ, repr=False, compare=False
     )
+    expected: Collection[str] = ()
 
 
 def load_config(

@@ -159,7 +159,7 @@ def _be_agent(
 
 
 def _open(access: Access) -> AbstractAsyncContextManager[Connection]:
-    return open_service(access.options, access.environ)
+    return open_service(access.options, access.environ, access.expected)
 
 
 def _in_background(work: Callable[[Callable[[], None]], None]) -> int:

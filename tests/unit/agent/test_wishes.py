@@ -166,7 +166,7 @@ def test_every_wish_comes_back_from_the_disk(
     key = replace(key, options=replace(key.options, token=None))
     wishes = wishes_in(tmp_path)
 
-    wishes._write({key: (kept,)})
+    wishes._write({key: WishesOf(key, (kept,))})
 
     assert wishes_in(tmp_path).load() == (WishesOf(key, (kept,)),)
 

@@ -7,6 +7,7 @@ import os
 import select
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,17 @@ async def test_failure_shows_the_last_line_of_complaint_and_the_command() -> Non
         await run_exec_plugin(shell("echo noise >&2; echo run login first >&2; exit 2"), CONFIG)
 
     assert caught.value.hint == "Try it by hand, as it stands in the kubeconfig: sh -c ..."
+
+
+async def test_variables_that_a_failing_plugin_may_miss_are_named() -> None:
+    environ = {"PATH": os.environ["PATH"], "B": ""}
+    config = replace(CONFIG, environ=environ, expected=["A", "B", *"CDEFGHIJ"])
+
+    with pytest.raises(LoginRequired) as caught:
+        await run_exec_plugin(shell("exit 1"), config)
+
+    assert caught.value.hint is not None
+    assert "the device was bound: A, C, D, E, F, G, H, I, .... Run" in caught.value.hint
 
 
 @pytest.mark.parametrize(
