@@ -76,6 +76,10 @@ class ClusterGroup(click.Group):
         super().__init__(*args, **kwargs)
         self.params = [*self.params, *_CLUSTER_FLAGS]
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; see :meth:`ClusterCommand.parse_args`."""
+        return super().parse_args(ctx, _plain_switches(args, self.params))
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         """Keep the flags that were given for the command."""
         for name, value, given in _taken_flags(ctx):

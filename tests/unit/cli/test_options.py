@@ -162,5 +162,10 @@ def test_a_switch_may_have_a_value_as_kubectls(line: str, meant: str) -> None:
     assert (result.exit_code, result.output.strip()) == (0, meant), result.output
 
 
+def test_a_switch_before_the_command_may_have_a_value_too() -> None:
+    assert options_of("--lab=true", "show").lab
+    assert not options_of("--lab=false", "show").lab
+
+
 def test_a_switch_takes_no_other_value() -> None:
     assert CliRunner().invoke(switched, ["--wait=maybe"]).exit_code == 2
