@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 CODE   := kubectl_vmredir tests benchmarks release
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint unit screenshots fuzz faults plane bench bench-idle bench-agent bench-screen dist edge guest packages upgrade clean
+.PHONY: help demo test check format lint unit screenshots fuzz fuzz-agent faults plane bench bench-idle bench-agent bench-screen dist edge guest packages upgrade clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ screenshots: $(VENV)/ready ## Draw screenshots/*.svg anew (RECORD=1: after playi
 
 fuzz: $(VENV)/ready ## A million packets of a hostile VM against a usb-host (PACKETS=n, SEED=n)
 	VMREDIR_FUZZ_PACKETS=$(or $(PACKETS),1000000) VMREDIR_FUZZ_SEED=$(or $(SEED),1) $(BIN)/python -m tests.tiers --only native -- -s -k hostile_vm
+
+fuzz-agent: $(VENV)/ready ## A million messages of a hostile client to an agent with a redirection (MESSAGES=n, SEED=n)
+	VMREDIR_FUZZ_MESSAGES=$(or $(MESSAGES),1000000) VMREDIR_FUZZ_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -q -s tests/integration/agent/test_fuzz.py
 
 faults: $(VENV)/ready ## A fault a second for 64 redirections in one agent (SECONDS=n, SEED=n)
 	VMREDIR_FAULTS_SECONDS=$(or $(SECONDS),300) VMREDIR_FAULTS_SEED=$(or $(SEED),1) VMREDIR_FAULTS_VMS=16 $(BIN)/python -m pytest -q -s tests/integration/faults/test_faults.py
