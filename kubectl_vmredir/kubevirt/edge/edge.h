@@ -106,7 +106,7 @@ struct occupancy {
 
 struct occupancy occupancy(const char *path);
 
-/* ---- daemon.c, pipe.c */
+/* ---- daemon.c, pipe.c, edge.c */
 
 void daemon_run(const char *path, int listener);
 int pipe_run(int socket);

@@ -144,6 +144,7 @@ void session_write(void) {
       return;
     }
     session.to_qemu.head += (uint64_t)sent;
+    session.net_ms = NET_MIN_MS;
   }
 }
 
