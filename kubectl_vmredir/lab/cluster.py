@@ -278,9 +278,14 @@ class Lab:
         )
 
     async def delete_vm(self, ref: VmiRef) -> None:
-        """Delete a VirtualMachine; returns when its VMI is gone, too."""
+        """Delete a VirtualMachine; returns when it is gone, and its VMI, too."""
         await self.client.delete(f"{Collection.VMS.of(ref.namespace)}/{ref.name}")
-        await self.until(lambda: self.vmi(ref) is None, f"VMI {ref} is gone")
+        await self.until(lambda: not self.exists(ref), f"VM {ref} is gone")
+
+    def exists(self, ref: VmiRef) -> bool:
+        """Return whether there is a VirtualMachine or a VMI: the one goes after the other."""
+        kinds = (Collection.VMS, Collection.VMIS)
+        return any(self.cache.get(kind, ref.namespace, ref.name) is not None for kind in kinds)
 
     def vmi(self, ref: VmiRef) -> JsonObject | None:
         """Return a VMI as it is now; None if there is none."""

@@ -212,7 +212,7 @@ class World:
     async def _recreate_vm(self, vm: VmiRef, lasts_s: float) -> bool:
         await self._insist(lambda: self._delete(Collection.VMS, vm))
         try:
-            await self.lab.until(lambda: not self._exists(vm), f"VM {vm} is gone")
+            await self.lab.until(lambda: not self.lab.exists(vm), f"VM {vm} is gone")
             await asyncio.sleep(lasts_s)
         finally:
             await self._insist(lambda: self._create(vm))
@@ -300,14 +300,6 @@ class World:
     def _api(self) -> ApiServer:
         assert self.lab.api is not None, "the lab runs in this process"
         return self.lab.api
-
-    def _exists(self, vm: VmiRef) -> bool:
-        """Return whether there is a VM or a VMI: the one goes when the other is gone."""
-        cache = self.lab.cache
-        return any(
-            cache.get(collection, vm.namespace, vm.name) is not None
-            for collection in (Collection.VMS, Collection.VMIS)
-        )
 
     def _uid(self, vm: VmiRef) -> str | None:
         vmi = self.lab.vmi(vm)

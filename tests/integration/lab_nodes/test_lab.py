@@ -53,6 +53,16 @@ async def test_a_vm_starts_moves_and_is_gone_with_all_that_was_its_own(tmp_path:
         assert left.items == []
 
 
+async def test_a_vm_that_was_deleted_can_be_created_again_at_once(tmp_path: Path) -> None:
+    async with echo_lab(tmp_path) as lab:
+        await lab.delete_vm(DESK)
+
+        await lab.create_vm(DESK, slots=("other",))
+
+        vmi = await lab.wait_running(DESK)
+        assert vmi["metadata"]["annotations"]["vmredir.io/slots"] == "other"
+
+
 async def test_a_guest_that_dies_is_started_again_as_another_vmi(tmp_path: Path) -> None:
     async with echo_lab(tmp_path) as lab:
         first = lab.vmi(DESK)
