@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import bisect
+import itertools
 import json
 import statistics
 import sys
@@ -62,6 +64,28 @@ class Delays:
 
 
 @dataclass(frozen=True, slots=True)
+class Turns:
+    """CPU time that turns of the agent's event loop took, in milliseconds.
+
+    Unlike delays it is the same whatever else the machine does.
+
+    Attributes:
+        p99_ms: Whoever comes at any time finds a turn that is not longer, 99 times of 100.
+        most_ms: The longest one.
+    """
+
+    p99_ms: float
+    most_ms: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Turns:
+        """Sum up."""
+        ms = sorted(each * 1000 for each in seconds)
+        ends = list(itertools.accumulate(ms))
+        return cls(ms[bisect.bisect(ends, ends[-1] * 0.99)], ms[-1])
+
+
+@dataclass(frozen=True, slots=True)
 class Throughput:
     """What so many redirections carried at once.
 
@@ -85,6 +109,7 @@ class Report:
     Attributes:
         alone: Delays while no client asks for anything.
         listing: Delays while VMs are listed, over and over, and watched.
+        turns: Of the agent meanwhile.
         lists: How many lists that were.
         list_s: How long one took, the median.
         throughputs: By number of redirections.
@@ -92,6 +117,7 @@ class Report:
 
     alone: Delays
     listing: Delays
+    turns: Turns
     lists: int
     list_s: float
     throughputs: Sequence[Throughput]
@@ -120,6 +146,8 @@ class Report:
                 *table(("", "packets", "median ms", "99 % ms", "most ms"), rows),
                 f"added, 99 %: {self.added_ms:.1f} ms (required: <= {MOST_ADDED_MS:.0f}); "
                 f"{self.lists} lists of {VMS:,} VMs, each in {self.list_s:.1f} s",
+                f"turns of the agent's loop, CPU time: 99 % {self.turns.p99_ms:.1f} ms, "
+                f"most {self.turns.most_ms:.1f} ms",
                 "",
                 "Throughput of all redirections together:",
                 *table(
@@ -139,8 +167,8 @@ class Report:
 
 
 @asynccontextmanager
-async def an_agent() -> AsyncIterator[tuple[AgentClient, Process]]:
-    """Run an agent with as many redirections as are needed; give a client and the guests."""
+async def an_agent() -> AsyncIterator[tuple[AgentClient, Process, Process]]:
+    """Run an agent with as many redirections as are needed; give a client, it, and the guests."""
     count = max(REDIRECTIONS)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vmredir-bench-")))
@@ -166,14 +194,15 @@ async def an_agent() -> AsyncIterator[tuple[AgentClient, Process]]:
             device = DeviceSelector.parse(f"1209:0001:{serial_of(number)}")
             await client.bind(BindRequest(device, VmiRef(NAMESPACE, name_of(number))))
         await guests.expect("ready")
-        yield client, guests
+        yield client, agent, guests
         await guests.end()  # they know no other end of a stream than their own
 
 
 async def measure(seconds: float) -> Report:
     """Measure everything, each for so long."""
-    async with an_agent() as (client, guests):
+    async with an_agent() as (client, agent, guests):
         alone = await _delays(guests, seconds)
+        await agent.ask("forget the turns so far")
         lists_s: list[float] = []
         async with asyncio.TaskGroup() as group, client.watch_vmis(None) as news:
 
@@ -192,6 +221,7 @@ async def measure(seconds: float) -> Report:
             listing = await _delays(guests, seconds)
             while not lists_s:
                 listing += await _delays(guests, seconds)
+            turns = Turns.of(json.loads(await agent.ask("turns")))
             for task in tasks:
                 task.cancel()
         throughputs = [await _throughput(guests, seconds / 2, count) for count in REDIRECTIONS]
@@ -199,6 +229,7 @@ async def measure(seconds: float) -> Report:
     return Report(
         alone=Delays.of(alone),
         listing=Delays.of(listing),
+        turns=turns,
         lists=len(lists_s),
         list_s=statistics.median(lists_s),
         throughputs=[

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import selectors
 import socket
 import sys
 import tempfile
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -83,6 +86,26 @@ class ReadyDevices:
         return self._sockets[device.serial]
 
 
+class TurnsSelector(selectors.DefaultSelector):
+    """Notes how much CPU time each turn of an event loop takes: no packet gets on before its end.
+
+    Attributes:
+        turns_s: Of all turns since somebody emptied it, in seconds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns_s: list[float] = []
+        self._begun_s = time.thread_time()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for events, between two turns."""
+        self.turns_s.append(time.thread_time() - self._begun_s)
+        events = super().select(timeout)
+        self._begun_s = time.thread_time()
+        return events
+
+
 @asynccontextmanager
 async def usb_hosts(count: int) -> AsyncIterator[Sequence[UsbHostSockets]]:
     """Run so many usb-hosts in a process of their own, which ends when their sockets do."""
@@ -112,8 +135,8 @@ async def usb_hosts(count: int) -> AsyncIterator[Sequence[UsbHostSockets]]:
         await process.wait()
 
 
-async def serve(options: argparse.Namespace) -> None:
-    """Be the agent until stdin ends."""
+async def serve(options: argparse.Namespace, selector: TurnsSelector) -> None:
+    """Be the agent until stdin ends; for each line on it say what turns there were since."""
     ca = options.ca.read_bytes()
     api, streams = (
         ClusterConfig(f"https://127.0.0.1:{port}", ca=ca, user=UserConfig(token="none"))
@@ -140,7 +163,9 @@ async def serve(options: argparse.Namespace) -> None:
                     server.serve(listen(options.socket), lambda: print("ready", flush=True)),
                     name="serve",
                 )
-                await lines.read()
+                while await lines.readline():
+                    print(json.dumps(selector.turns_s), flush=True)
+                    selector.turns_s.clear()
                 await server.stop(force=True)
 
 
@@ -152,7 +177,9 @@ def main() -> None:
     parser.add_argument("--streams", type=int, required=True, help="port of the far ends")
     parser.add_argument("--ca", type=Path, required=True, help="certificates to check them with")
     parser.add_argument("--devices", type=int, required=True)
-    asyncio.run(serve(parser.parse_args()))
+    selector = TurnsSelector()
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        runner.run(serve(parser.parse_args(), selector))
 
 
 if __name__ == "__main__":
