@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.errors import VmRedirError
 from kubectl_vmredir.model import DeviceSelector
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from kubectl_vmredir.tui.world import World
 
 
+NOTICE_S: Final = 5.0
+"""How long it can be read why something is not done."""
+
+
 class Acting:
     """What a screen does for its user. Whether it can be done was asked before.
 
@@ -43,6 +47,8 @@ class Acting:
         self._screen = screen
         self._feed = feed
         self._clock = clock
+        self._refused = ""
+        self._readable_until = 0.0
 
     @property
     def _world(self) -> World:
@@ -219,8 +225,12 @@ class Acting:
         self._screen.notify(printable(command), title="Copied", markup=False)
 
     def refuse(self, reason: str) -> None:
-        """Say why something is not done."""
-        self._screen.notify(printable(reason), severity="warning", markup=False)
+        """Say why something is not done; once, as long as that can still be read."""
+        now = self._clock()
+        if reason == self._refused and now < self._readable_until:
+            return
+        self._refused, self._readable_until = reason, now + NOTICE_S
+        self._screen.notify(printable(reason), severity="warning", timeout=NOTICE_S, markup=False)
 
     # -- parts of the above -----------------------------------------------------------------
 

@@ -45,6 +45,7 @@ class VmRedirApp(App[None]):
 
     Attributes:
         drawings: How often the world was drawn.
+        painted: Set when the panes are on the screen, with whatever is known.
 
     Args:
         feed: Hears the service.
@@ -85,6 +86,7 @@ class VmRedirApp(App[None]):
         self._told = False
         self._shown_at = -frame_s
         self.drawings = 0
+        self.painted = asyncio.Event()
         super().__init__()
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
@@ -129,6 +131,7 @@ class VmRedirApp(App[None]):
         """Draw what was heard before, and whatever is heard from now on."""
         self._feed.changed = self._hear
         self._hear()
+        self.call_after_refresh(self.painted.set)
 
     def on_unmount(self) -> None:
         """Nobody draws any more."""
@@ -230,8 +233,13 @@ async def run(entrance: Entrance, *, read_only: bool = False) -> signal.Signals 
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, end, number)
+
+    async def hear() -> None:
+        await app.painted.wait()  # what a session imports takes longer than to paint
+        await feed.run()
+
     async with asyncio.TaskGroup() as group:
-        hearing = group.create_task(feed.run(), name="feed")
+        hearing = group.create_task(hear(), name="feed")
         await app.run_async()
         hearing.cancel()
         if app.bug is not None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import on
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
 from textual.screen import Screen
 
 from kubectl_vmredir.model import LocalDevice
@@ -16,16 +15,14 @@ from kubectl_vmredir.tui.acting import Acting
 from kubectl_vmredir.tui.keys import Chapter, full, help_pairs, key_names
 from kubectl_vmredir.tui.screens import questions
 from kubectl_vmredir.tui.screens.details_screen import DetailsScreen
-from kubectl_vmredir.tui.selection import Selection, device_name
+from kubectl_vmredir.tui.selection import device_name
 from kubectl_vmredir.tui.widgets.command_line import CommandLine
-from kubectl_vmredir.tui.widgets.devices_pane import DevicesPane
 from kubectl_vmredir.tui.widgets.key_bar import Key, KeyBar
+from kubectl_vmredir.tui.widgets.panes import DEVICES, VMS, Panes
 from kubectl_vmredir.tui.widgets.prompt import Prompt
-from kubectl_vmredir.tui.widgets.redirection_pane import RedirectionPane
 from kubectl_vmredir.tui.widgets.row_list import RowList
-from kubectl_vmredir.tui.widgets.tab_bar import TabBar
 from kubectl_vmredir.tui.widgets.top_bar import TopBar
-from kubectl_vmredir.tui.widgets.vms_pane import TreeRow, VmsPane
+from kubectl_vmredir.tui.widgets.vms_pane import TreeRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,22 +31,15 @@ if TYPE_CHECKING:
 
     from kubectl_vmredir.tui.commands import Command
     from kubectl_vmredir.tui.feed import Feed
-    from kubectl_vmredir.tui.widgets.pane import Pane
     from kubectl_vmredir.tui.world import World
 
-DEVICES: Final = 1
-VMS: Final = 2
-REDIRECTION: Final = 3
-
-_TICK_S: Final = 1.0
 _KEEP: Final = "act('keep')"
 _PAUSE: Final = "act('pause')"
 _NO_CONTEXT: Final = "the kubeconfig has no other context"
-_PANE_CLASSES: Final = {DEVICES: "-devices", VMS: "-vms", REDIRECTION: "-redirection"}
 
 
 class MainScreen(Screen[None]):
-    """Devices on the left, VMs on the right, and the story of what is selected below.
+    """All that there is, and the keys that work.
 
     Args:
         feed: Keeps the world up to date.
@@ -94,79 +84,49 @@ class MainScreen(Screen[None]):
         self._feed = feed
         self._clock = clock
         self._top = TopBar()
-        self._tabs = TabBar()
-        self._devices = DevicesPane()
-        self._vms = VmsPane()
-        self._redirection = RedirectionPane(wall_clock)
+        self._panes = Panes(wall_clock)
         self._prompt = Prompt()
         self._acting = Acting(self, feed, clock)
         self._line = CommandLine(lambda text: commands.completion(text, self.commands, feed.world))
         self._keys = KeyBar()
-        self._pane = DEVICES
-        self._subject = DEVICES
         self._picked: LocalDevice | TreeRow | None = None
         self._seeks_slot = False
 
     def compose(self) -> ComposeResult:
-        """Put the panes in their places."""
+        """Put the lines above and below the panes."""
         yield self._top
-        yield self._tabs
-        with Horizontal(id="upper"):
-            yield self._devices
-            yield self._vms
-        yield self._redirection
+        yield self._panes
         yield self._prompt
         yield self._line
         yield self._keys
 
     def on_mount(self) -> None:
-        """Begin with the devices."""
-        self.action_pane(DEVICES)
-        self.set_interval(_TICK_S, self._tick)
+        """Show what is known."""
         self.show(self._feed.world)
 
     # -- what is shown ----------------------------------------------------------------------
 
     def show(self, world: World) -> None:
         """Show what is known."""
-        self._devices.show(world)
-        self._vms.show(world)
+        self._panes.show(world)
         self._top.show_world(world)
         picked = self._picked
         if isinstance(picked, LocalDevice) and picked not in (world.devices or ()):
             self._pick(None)
             self._acting.refuse(f"{device_name(picked)} was unplugged")
         if self._seeks_slot and self._picked is not None:  # the VMs come later than the key
-            self._seeks_slot = not self._vms.move_to_free_slot()
-        self._show_selected()
-
-    @property
-    def selected(self) -> Selection:
-        """What the cursor is on, in the pane of devices or VMs that had the focus last."""
-        world, in_story = self._feed.world, self._pane == REDIRECTION
-        if self._subject == DEVICES:
-            device = self._devices.list.row
-            view = world.of_device(device) if device is not None else None
-            vmi = (world.vmis or {}).get(view.status.vmi) if view is not None else None
-            return Selection(device=device, vmi=vmi, redirection=view, in_story=in_story)
-        if (row := self._vms.list.row) is None:
-            return Selection()
-        ref = row.vmi.vmi.ref
-        if row.slot is not None:
-            view = world.in_slot(ref, row.slot)
-        else:
-            view = next(iter(world.of_vmi(ref)), None)
-        return Selection(vmi=row.vmi, slot=row.slot, redirection=view, in_story=in_story)
+            self._seeks_slot = not self._panes.vms.move_to_free_slot()
+        self._show_keys()
 
     def why_not(self, action: str) -> str:
         """Return why a key cannot act now; empty if it can."""
-        world, selected = self._feed.world, self.selected
+        world, selected = self._feed.world, self._panes.selected
         if (act := acts.act_named(_act_of(action))) is not None:
             return act.why_not(world, selected)
         match action:
-            case "bind" if self._pane == DEVICES:
+            case "bind" if self._panes.at == DEVICES:
                 return selection.why_not_pick_device(world, selected)
-            case "bind" if self._pane == VMS:
+            case "bind" if self._panes.at == VMS:
                 return selection.why_not_pick_slot(world, selected)
             case "bind":
                 return "choose a device (1) or a slot (2) to bind"
@@ -182,11 +142,10 @@ class MainScreen(Screen[None]):
             case _:
                 return ""
 
-    def _show_selected(self) -> None:
-        selected = self.selected
-        if selected.vmi is not None:
-            self._feed.look_into(selected.vmi.vmi.ref.namespace)
-        self._redirection.show(self._feed.world, selected.redirection)
+    def _show_keys(self) -> None:
+        vmi = self._panes.selected.vmi
+        if vmi is not None:
+            self._feed.look_into(vmi.vmi.ref.namespace)
         shown = [
             Key(
                 key_names(binding)[0],
@@ -201,115 +160,84 @@ class MainScreen(Screen[None]):
         self._keys.show_keys(shown)
 
     def _label(self, binding: Binding) -> str:
-        paused = binding.action == _PAUSE and selection.is_paused(self.selected)
+        paused = binding.action == _PAUSE and selection.is_paused(self._panes.selected)
         return "Go on" if paused else binding.description
-
-    def _tick(self) -> None:
-        """Throughput falls without anything being heard."""
-        if self._redirection.moves:
-            self._redirection.show(self._feed.world, self.selected.redirection)
 
     # -- moving about -----------------------------------------------------------------------
 
     def action_pane(self, number: int) -> None:
         """Go to a pane."""
-        self._pane = number
-        if number != REDIRECTION:
-            self._subject = number
-        for pane, name in _PANE_CLASSES.items():
-            self.set_class(pane == number, name)
-        self._tabs.show_active(number)
-        self._pane_widget(number).list.focus()
-        self._show_selected()
+        self._panes.go_to(number)
 
     def action_next_pane(self, panes: int) -> None:
         """Go to the next pane, or the one before."""
-        self.action_pane((self._pane - 1 + panes) % REDIRECTION + 1)
+        self._panes.go_on(panes)
 
     def action_filter(self) -> None:
         """Filter the list of the pane."""
-        self._pane_widget(self._pane).open_filter()
+        self._panes.pane.open_filter()
 
     def action_fold(self) -> None:
         """Hide the slots of a VM, or show."""
-        if self._pane == VMS:
-            self._vms.fold()
+        if self._panes.at == VMS:
+            self._panes.vms.fold()
 
     def action_back(self) -> None:
         """Drop what was picked, or else the filter."""
         if self._picked is not None:
             self._pick(None)
         else:
-            self._pane_widget(self._pane).clear_filter()
+            self._panes.pane.clear_filter()
 
     def action_again(self) -> None:
         """Try at once what did not work."""
         self._feed.try_again()
 
-    @on(RowList.CursorMoved)
+    @on(Panes.Moved)
     def cursor_moved(self) -> None:
-        """Show what the cursor is on now."""
-        self._show_selected()
+        """Other keys may work now."""
+        self._show_keys()
 
     @on(RowList.Chosen)
     def row_chosen(self) -> None:
         """A double click is enter."""
         self.action_bind()
 
-    def on_descendant_focus(self) -> None:
-        """The mouse may have gone to another pane."""
-        for number in _PANE_CLASSES:
-            if number != self._pane and self._pane_widget(number).list.has_focus:
-                self.action_pane(number)
-
-    @on(TabBar.Chosen)
-    def tab_chosen(self, event: TabBar.Chosen) -> None:
-        """Go to the pane of the tab."""
-        self.action_pane(event.number)
-
     @on(KeyBar.Clicked)
     async def key_clicked(self, event: KeyBar.Clicked) -> None:
         """Do what the key does."""
         await self.run_action(event.action)
-
-    def _pane_widget(self, number: int) -> Pane[LocalDevice] | Pane[TreeRow] | RedirectionPane:
-        match number:
-            case 1:
-                return self._devices
-            case 2:
-                return self._vms
-            case _:
-                return self._redirection
 
     # -- acting -----------------------------------------------------------------------------
 
     def action_act(self, name: str) -> None:
         """Do something with what the cursor is on."""
         if not self._refused(name):
-            self._acting.act(name, self.selected)
+            self._acting.act(name, self._panes.selected)
 
     def action_bind(self) -> None:
         """Pick a device or a slot; with both of them, ask whether to bind."""
         if self._refused("bind"):
             return
         other = self._picked
-        if self._pane == DEVICES:
-            device = self._devices.list.row
+        panes = self._panes
+        if panes.at == DEVICES:
+            device = panes.devices.list.row
             assert device is not None, "why_not has seen one"
             if isinstance(other, TreeRow):
                 self._bind(device, other)
             else:
                 self._pick(device)
-                self.action_pane(VMS)
-                self._seeks_slot = not self._vms.move_to_free_slot()
+                panes.go_to(VMS)
+                self._seeks_slot = not panes.vms.move_to_free_slot()
         else:
-            row = self._vms.list.row
+            row = panes.vms.list.row
             assert row is not None, "why_not has seen one"
             if isinstance(other, LocalDevice):
                 self._bind(other, row)
             else:
                 self._pick(row)
-                self.action_pane(DEVICES)
+                panes.go_to(DEVICES)
 
     def action_copy(self) -> None:
         """Copy the command line."""
@@ -371,11 +299,11 @@ class MainScreen(Screen[None]):
     def action_slots_named(self, names: str) -> None:
         """Name the slots of a VM."""
         if not self._refused("slots"):
-            self._acting.name_slots(self.selected, names)
+            self._acting.name_slots(self._panes.selected, names)
 
     def action_filter_for(self, words: str) -> None:
         """Filter the list of the pane by these words."""
-        self._pane_widget(self._pane).filter_for(words)
+        self._panes.pane.filter_for(words)
 
     # -- the command line, and the help -----------------------------------------------------
 
@@ -396,7 +324,7 @@ class MainScreen(Screen[None]):
     @on(CommandLine.Entered)
     async def command_entered(self, event: CommandLine.Entered) -> None:
         """Do what was typed."""
-        self._pane_widget(self._pane).list.focus()
+        self._panes.pane.list.focus()
         if not event.text:
             return
         match commands.parse(event.text, self.commands):
@@ -441,7 +369,10 @@ class MainScreen(Screen[None]):
         if (session := self._feed.world.session) is None:
             return ""
         return command_lines.of_selection(
-            session, self.selected, device=self._devices.list.row, tree=self._vms.list.row
+            session,
+            self._panes.selected,
+            device=self._panes.devices.list.row,
+            tree=self._panes.vms.list.row,
         )
 
     def _why_no_command_line(self) -> str:

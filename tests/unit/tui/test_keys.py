@@ -10,6 +10,7 @@ import pytest
 from kubectl_vmredir.errors import Forbidden
 from kubectl_vmredir.model import Check, DeviceSelector, Outcome, RedirectionState
 from kubectl_vmredir.service.interface import BindRequest, RedirectionChanged, StoryEvent, VmisSeen
+from kubectl_vmredir.tui.acting import NOTICE_S
 from kubectl_vmredir.tui.app import VmRedirApp
 from kubectl_vmredir.tui.keys import full, key_names
 from kubectl_vmredir.tui.screens.dialog import DEAF_S
@@ -581,6 +582,30 @@ async def test_a_key_that_cannot_act_says_why(
         (notice,) = tui.app._notifications
         assert notice.message.startswith(reason)
     assert service.asked == []
+
+
+async def test_the_same_reason_is_said_once_as_long_as_it_can_be_read(
+    service: ScriptedService,
+) -> None:
+    async with running(service) as tui:
+        await tui.sees("smartcard")
+        await tui.press("u", "u", "u")
+        assert len(tui.app._notifications) == 1
+
+        tui.clock.now_s += NOTICE_S
+        await tui.press("u")
+
+        assert len(tui.app._notifications) == 2
+
+
+async def test_ctrl_z_goes_back_to_the_shell(service: ScriptedService) -> None:
+    async with running(service) as tui:
+        await tui.sees("smartcard")
+
+        found = tui.app.active_bindings["ctrl+z"]
+
+        assert found.binding.action == "suspend_process"
+        assert found.enabled
 
 
 async def test_the_palette_offers_what_the_keys_do(service: ScriptedService) -> None:

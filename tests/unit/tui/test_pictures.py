@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from kubectl_vmredir.errors import AgentGone, ClusterUnreachable, DeviceUnsafe, Forbidden
+from kubectl_vmredir.errors import (
+    AgentGone,
+    ClusterUnreachable,
+    DeviceUnsafe,
+    Forbidden,
+    KubeconfigError,
+    LoginRequired,
+    UsbError,
+    UsbUnavailable,
+    VmRedirError,
+)
 from kubectl_vmredir.model import (
     Check,
     Danger,
@@ -15,6 +26,7 @@ from kubectl_vmredir.model import (
     DeviceUse,
     Finding,
     HandoverKind,
+    LocalDevice,
     Outcome,
     RedirectionState,
 )
@@ -238,6 +250,68 @@ async def test_the_log(
         await tui.press("l")
         await tui.sees("r1: connected")
         await compare(tui, name("log", size))
+
+
+@SIZES
+async def test_unplugging_before_the_end(size: tuple[int, int]) -> None:
+    service = busy()
+    service.hold_unbind()
+    async with running(service, size=size) as tui:
+        await settled(tui, size)
+        await tui.press("q", "right", "enter")
+        await tui.sees("Unplugging")
+        await compare(tui, name("unplugging", size))
+        service.let_go()
+
+
+@SIZES
+@pytest.mark.parametrize(
+    ("error", "what", "seen"),
+    [
+        (KubeconfigError("no kubeconfig is there", hint="Use --lab."), "no-cluster", "No cluster"),
+        (AgentGone("no agent is running"), "no-agent", "No agent"),
+    ],
+)
+async def test_what_cannot_be_opened(
+    size: tuple[int, int], error: VmRedirError, what: str, seen: str
+) -> None:
+    async def before() -> None:
+        raise error
+
+    service = busy()
+    entrance = entrance_to(service, before=before)
+    async with running(service, size=size, entrance=entrance) as tui:
+        await tui.press("2")
+        await tui.sees(seen)
+        await compare(tui, name(what, size))
+
+
+@SIZES
+async def test_the_login_has_expired(size: tuple[int, int]) -> None:
+    service = ScriptedService()
+    service.there = LoginRequired("the token has expired", hint="Log in with: oc login")
+    async with running(service, size=size) as tui:
+        await tui.press("2")
+        await tui.sees("does not accept your login")
+        await compare(tui, name("login", size))
+
+
+@SIZES
+@pytest.mark.parametrize(
+    ("plugged", "what", "seen"),
+    [
+        ((), "no-devices", "No USB device"),
+        (UsbUnavailable("there is no USB bus", hint="In a container?"), "no-usb", "no USB bus"),
+    ],
+)
+async def test_nothing_to_plug_in(
+    size: tuple[int, int], plugged: Sequence[LocalDevice] | UsbError, what: str, seen: str
+) -> None:
+    service = ScriptedService()
+    service.plugged = plugged
+    async with running(service, size=size) as tui:
+        await tui.sees(seen, "● live")
+        await compare(tui, name(what, size))
 
 
 @SIZES
