@@ -33,7 +33,8 @@ COMPLETION_SINCE: Final = (1, 26)
 async def test_it_tells_its_version_and_the_usage_of_each_command(plugin: Cli) -> None:
     names = commands.list_commands(click.Context(commands))
 
-    version, *usages = await plugin.each("version", *(f"{name} --help" for name in names))
+    version = await plugin("version")
+    usages = [await plugin(name, "--help") for name in names]
 
     assert version.out == f"kubectl-vmredir {__version__}\n"
     for name, usage in zip(names, usages, strict=True):
@@ -115,7 +116,7 @@ async def test_a_device_is_bound_by_the_agent_with_credentials_of_a_program(
     stopped = await plugin("agent", "stop")
 
     assert bound.status == 0, bound.err
-    assert [(row[1], row[3], row[4]) for row in shown.rows] == [(STICK, "desk/flash", "connected")]
+    assert [{STICK, "connected"} <= {*row} for row in shown.rows] == [True]
     assert unbound.status == 0, unbound.err
     assert stopped.status == 0, stopped.err
     assert ours_among(seen_by_children) == {"LD_LIBRARY_PATH": "/of/the/user"}
