@@ -26,6 +26,7 @@ from kubectl_vmredir.kubevirt.dial import ApiDialer
 from kubectl_vmredir.lab.devices.shelf import lab_devices
 from kubectl_vmredir.lab.devices.source import VirtualDevices
 from kubectl_vmredir.service.service import Service
+from tests.support.malloc_use import malloc_use
 from tests.support.orders import orders, say
 
 LATENCY_S = 0.05
@@ -58,6 +59,7 @@ async def obey(order: list[str], devices: VirtualDevices) -> object:
             return {
                 "tasks": Counter(task.get_name() for task in asyncio.all_tasks()),
                 "objects": Counter(type(item).__qualname__ for item in gc.get_objects()),
+                "malloc_bytes": malloc_use(),
             }
         case _:
             raise ValueError(order)

@@ -31,13 +31,15 @@ class Census:
         descriptors: By what they are.
         children: Processes.
         objects: By type, after a collection of garbage.
-        resident_kib: Memory.
+        malloc_bytes: What C code has in use.
+        resident_kib: Memory, with all holes in it.
     """
 
     tasks: Counter[str]
     descriptors: Counter[str]
     children: int
     objects: Counter[str]
+    malloc_bytes: int
     resident_kib: int
 
     def is_staffed_as(self, other: Census) -> bool:
@@ -75,6 +77,7 @@ class AgentProcess:
             descriptors=self._descriptors(),
             children=self._children(),
             objects=Counter(inside["objects"]),
+            malloc_bytes=int(inside["malloc_bytes"]),
             resident_kib=self.resident_kib,
         )
 

@@ -52,6 +52,7 @@ def _lines(run: Run, outcome: Outcome) -> Iterator[str]:
     memory = ", ".join(f"{kib / 1024:.0f}" for kib in _some(run.memory_kib))
     yield f"agent: memory in MiB {memory}; with nothing bound {_mib(before)}, then {_mib(after)}"
     yield f"  objects {before.objects.total()}, then {after.objects.total()}"
+    yield f"  in use by C code {before.malloc_bytes >> 10} KiB, then {after.malloc_bytes >> 10} KiB"
     for words, count in outcome.last_words.items():
         yield f"{count} times: {words}"
 

@@ -265,20 +265,22 @@ class World:
         """Wait until the kernel of each VM has the devices that are bound to it.
 
         Those that it had before it came to its node are not known to be there.
-
-        Raises:
-            TimeoutError: If one has others, or less.
         """
-        async with asyncio.timeout(limit_s):
-            for number in range(self._vms):
-                first = number * SLOT_COUNT
-                wanted = {serial_of(first + slot) for slot in range(SLOT_COUNT)}
-                while self._seen_by(vm_of(number)) != wanted:  # noqa: ASYNC110 - a file
-                    await asyncio.sleep(LOOK_INTERVAL_S)
+        for number in range(self._vms):
+            first = number * SLOT_COUNT
+            wanted = {serial_of(first + slot) for slot in range(SLOT_COUNT)}
+            try:
+                async with asyncio.timeout(limit_s):
+                    while self._seen_by(vm_of(number)) != wanted:  # noqa: ASYNC110 - a file
+                        await asyncio.sleep(LOOK_INTERVAL_S)
+            except TimeoutError:
+                seen = self._seen_by(vm_of(number))
+                raise AssertionError(f"{vm_of(number)} has {seen}, not {wanted}") from None
 
     def _seen_by(self, vm: VmiRef) -> set[str]:
+        # The target of a migration that failed has a log, too, and nothing in it.
+        log = [log for log in self.lab.console_log(vm) if log.stat().st_size][-1]
         seen: dict[str, str] = {}
-        (*_, log) = self.lab.console_log(vm)
         for line in log.read_text().splitlines():
             if found := _PLUGGED.search(line):
                 seen[found[1]] = found[2]
