@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir.usb.descriptors import decode_string
+from kubectl_vmredir.usb.library import LIBUSB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,7 +46,7 @@ def ask(
     import usb.util
 
     try:
-        device = usb.core.find(backend=backend, bus=bus, address=address)
+        device = usb.core.find(backend=backend or libusb(), bus=bus, address=address)
     except (usb.core.USBError, usb.core.NoBackendError) as exc:
         logger.debug("cannot ask %s for its texts: %s", node, exc)
         return {}
@@ -56,6 +57,16 @@ def ask(
         return _texts(device, indices)
     finally:
         usb.util.dispose_resources(device)
+
+
+def libusb() -> object:
+    """Return pyusb's backend for the libusb that a redirection uses; None if it cannot be loaded.
+
+    pyusb by itself would take the system's, which need not have one.
+    """
+    from usb.backend import libusb1
+
+    return libusb1.get_backend(find_library=lambda _: LIBUSB)
 
 
 def _texts(device: usb.core.Device, indices: Iterable[int]) -> dict[int, str]:

@@ -111,7 +111,7 @@ def test_a_device_that_may_not_be_opened_is_not_asked(tmp_path: Path) -> None:
 
 
 def test_missing_libusb_is_harmless(node: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usb.backend.libusb1.get_backend", lambda: None)
+    monkeypatch.setattr("usb.backend.libusb1.get_backend", lambda find_library=None: None)
     monkeypatch.setattr("usb.backend.libusb0.get_backend", lambda: None)
     monkeypatch.setattr("usb.backend.openusb.get_backend", lambda: None)
 
