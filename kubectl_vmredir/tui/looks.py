@@ -200,7 +200,7 @@ def of_cluster(world: World, since: str) -> Look:
     if world.unopened is not None:
         if world.vmis is not None:
             return Look("✖", f"no news since {since}", Tone.BAD)
-        return Look("✖", "no agent" if world.agent_gone else "no cluster", Tone.BAD)
+        return Look("✖", "no cluster", Tone.BAD)
     if world.vmis_bad is not None and world.vmis is None:
         kind = world.vmis_bad.trouble.kind
         words = {"Forbidden": "no permission", "LoginRequired": "login needed"}

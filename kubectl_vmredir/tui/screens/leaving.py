@@ -54,7 +54,7 @@ class Leaving(Dialog[bool]):
                 "  ",
                 (printable(redirected_name(world, view.status)), "bold"),
                 printable(f"  {view.status.vmi} slot {view.status.slot}"),
-                (printable(f"\n   {view.status.reason}") if view.status.reason else "", "italic"),
+                (f"\n   {printable(view.status.reason)}" if view.status.reason else "", "italic"),
             )
             for view in world.redirections.values()
         ]

@@ -79,7 +79,8 @@ class TopBar(LiveText):
         ]
         if migrating := world.migrating():
             parts.append(Content.styled(f"⇄ {migrating} migrating", looks.Tone.MOVING.style))
-        parts.append(look.content)
+        if world.vmis is not None or not world.agent_gone:
+            parts.append(look.content)
         if width >= _NARROW or world.agent_gone:
             parts.append(looks.of_agent(world).content)
         if world.read_only:
