@@ -72,7 +72,7 @@ class Places:
 def _runtime_folder() -> Path:
     # Not platformdirs', which warns, and trusts a folder of that name in /tmp.
     of_user = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
-    if Path(of_user).is_dir():
+    if os.path.isdir(of_user):  # unlike Path's it is no error if it is out of reach, as after su
         return Path(of_user) / _NAME
     return Path("/tmp") / f"{_NAME}-{os.geteuid()}"  # noqa: S108 - make_private() looks at it
 

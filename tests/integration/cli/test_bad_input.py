@@ -222,12 +222,6 @@ async def test_unknown_context_is_refused_with_those_there_are(cli: Cli) -> None
     assert_refused(done, ExitCode.CLUSTER, "no context 'nope'", "admin, alice")
 
 
-async def test_bind_without_foreground_says_what_is_missing(cli: Cli) -> None:
-    done = await cli("bind", "--virtual", STICK, "desk")
-
-    assert_refused(done, ExitCode.USAGE, "no background agent", "--foreground")
-
-
 async def test_no_lab_is_running(tmp_path: Path) -> None:
     done = await Cli(tmp_path, {})("slots", "--lab")
 
@@ -258,4 +252,4 @@ async def test_dry_run_says_what_would_be_done_and_what_would_not(cli: Cli) -> N
     assert json.loads(done.out)["trouble"]["kind"] == "SlotNotFound"
 
     done = await cli("bind", "--virtual", "--foreground", "-o", "json", STICK, "desk")
-    assert_refused(done, ExitCode.USAGE, "-o needs --dry-run", "")
+    assert_refused(done, ExitCode.USAGE, "--foreground stays", "")
