@@ -28,19 +28,33 @@ from tests.support.tui import Tui, running
 FOLDER: Final = Path(__file__).parents[2] / "screenshots"
 SIZE: Final = (120, 34)
 
+_FOLDER: Final = "/usr/lib/x86_64-linux-gnu"
 CHECKS: Final = (
-    Check("libusb", Outcome.OK, "libusb-1.0.so.0 is loaded"),
-    Check("libusbredirhost", Outcome.OK, "libusbredirhost.so.1 is loaded"),
-    Check("libudev", Outcome.OK, "libudev.so.1 is loaded"),
-    Check("udev", Outcome.OK, "udevd tells of devices that come and go"),
+    Check("user", Outcome.OK, "this runs as an ordinary user"),
+    Check("libusb", Outcome.OK, f"version 1.0.26, loaded from {_FOLDER}/libusb-1.0.so.0.3.0"),
     Check(
-        "access",
-        Outcome.FAILED,
-        "you may not open /dev/bus/usb/001/004 (DataTraveler 3.0)",
+        "libusbredirhost", Outcome.OK,
+        f"version 1.0.3, loaded from {_FOLDER}/libusbredirhost.so.1.0.3",
+    ),
+    Check("libudev", Outcome.OK, f"version 1.7.5, loaded from {_FOLDER}/libudev.so.1.7.5"),
+    Check("bus", Outcome.OK, "4 USB buses"),
+    Check("udev", Outcome.OK, "udev runs"),
+    Check("devices", Outcome.OK, "this user may open 1 of 2 devices"),
+    Check(
+        "access", Outcome.WARNING,
+        "storage 0951:1666:FLASH001: this user may not open /dev/bus/usb/001/004",
         "kubectl vmredir doctor --udev-rule 0951:1666:FLASH001",
     ),
-    Check("holders", Outcome.WARNING, "pcscd has /dev/bus/usb/001/005 open"),
-)
+    Check(
+        "access", Outcome.OK, "smartcard 1050:0407: this user may open /dev/bus/usb/001/005"
+    ),
+    Check(
+        "holder", Outcome.WARNING,
+        "smartcard 1050:0407: pcscd (process 812) has claimed it",
+        "sudo systemctl stop pcscd.socket pcscd.service",
+    ),
+)  # fmt: skip
+"""What ``doctor`` says of a machine with two devices."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,14 +20,12 @@ from kubectl_vmredir.errors import (
     VmRedirError,
 )
 from kubectl_vmredir.model import (
-    Check,
     Danger,
     DeviceSelector,
     DeviceUse,
     Finding,
     HandoverKind,
     LocalDevice,
-    Outcome,
     RedirectionState,
 )
 from kubectl_vmredir.service.interface import (
@@ -55,6 +53,7 @@ from tests.support.scripted_service import (
     redirection,
     vmi,
 )
+from tests.support.shots import CHECKS
 from tests.support.tui import NARROW, WIDE, Tui, running
 
 SIZES = pytest.mark.parametrize("size", [NARROW, WIDE], ids=["80x24", "140x40"])
@@ -71,11 +70,6 @@ STORY = (
         "plugged in again",
         Handover(HandoverKind.COLD, 812.4, "node-3", "node-1"),
     ),
-)
-CHECKS = (
-    Check("libusb", Outcome.OK, "libusb-1.0.so.0 is loaded"),
-    Check("libusbredirhost", Outcome.OK, "libusbredirhost.so.1 is loaded"),
-    Check("access", Outcome.FAILED, "you may not open 2 of 3 devices", "sudo udevadm trigger"),
 )
 NUMBERS = Numbers(
     bytes_up=38_000_000, bytes_down=120_000, migrations_survived=1, last_outage_ms=930.0,
@@ -218,7 +212,7 @@ async def test_the_quit_dialog_of_a_window_of_its_own(size: tuple[int, int]) -> 
         (("x",), "context", "others: prod"),
         (("2", "N"), "name-slots", "Up to four names"),
         (("2", "y"), "yaml", "kind: VirtualMachineInstance"),
-        (("D",), "doctor", "run: sudo udevadm trigger"),
+        (("D",), "doctor", "run: kubectl vmredir doctor"),
         (("colon", *"ctx pr"), "command-line", "ctx prod"),
     ],
 )
