@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from kubectl_vmredir.agent.line import Line
     from kubectl_vmredir.agent.messages import Hello
+    from kubectl_vmredir.service.interface import ExitRisk
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,9 @@ def order_of(version: str) -> tuple[tuple[int, ...], bool, str]:
 
 
 async def _ask(line: Line, hello: Hello) -> None:
-    risks = await AgentClient(line).stop()
+    risks: tuple[ExitRisk, ...] = ()
+    with contextlib.suppress(AgentGone):  # it may end before it has answered
+        risks = await AgentClient(line).stop()
     if risks:
         raise OtherVersion(
             f"an agent of version {hello.version} still runs, this is {__version__}: it waits "
