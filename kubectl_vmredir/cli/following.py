@@ -32,6 +32,7 @@ class Follower:
 
     Args:
         wanted: The redirection.
+        told: What has been told of its story before.
         tell: Hears a line of the story.
         until_connected: Whether that the device has come to stay in the VM is the end of it.
     """
@@ -40,6 +41,7 @@ class Follower:
         self,
         wanted: RedirectionId,
         *,
+        told: StoryEvent | None = None,
         tell: Callable[[str], None] = say,
         until_connected: bool = False,
     ) -> None:
@@ -49,7 +51,7 @@ class Follower:
         self._tell_line = tell
         self._until_connected = until_connected
         self._latest: RedirectionStatus | None = None
-        self._told: StoryEvent | None = None
+        self._told = told
         self._was_connected = False
 
     @property

@@ -47,8 +47,15 @@ async def bind_and_wait(
         VmRedirError: If the wish makes no sense, or it is not connected in time.
     """
     async with service.subscribe() as changes:
+        before = {view.status.id: view.story for view in (await service.snapshot()).redirections}
         redirection = await service.bind(request)
-        follower = Follower(redirection, tell=tell_progress, until_connected=True)
+        story = before.get(redirection)  # of one that was blocked, and has been told then
+        follower = Follower(
+            redirection,
+            told=story[-1] if story else None,
+            tell=tell_progress,
+            until_connected=True,
+        )
         try:
             async with asyncio.timeout(timeout_s), asyncio.TaskGroup() as group:
                 asking = group.create_task(try_out(service, redirection, follower), name="try-out")

@@ -169,7 +169,8 @@ class Redirection:
         )
 
     def retry(self, bound_by: Identity, consent: Consent) -> None:
-        """Leave ``blocked``: the user has acted, and binds again."""
+        """Leave ``blocked``, at once: the user has acted, and binds again."""
+        self.story.enter(RedirectionState.HOLDING, "trying again, as it was bound again")
         self._bound_by = bound_by
         self.paused = False
         self._claimer.start_afresh(consent)

@@ -156,3 +156,20 @@ async def test_result_of_what_is_no_more_is_that(capsys: Capture) -> None:
     async with a_world() as world:
         with pytest.raises(RedirectionNotFound):
             await tell_result(world.service, RedirectionId("r1"), None)
+
+
+async def test_bind_that_was_blocked_is_waited_for_anew_and_told_from_there(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world() as world:
+        world.devices.refusal = DeviceBusy(device(), "pcscd", hint="Stop it.")
+        assert await bind_and_wait(world.service, REQUEST, timeout_s=None) == ("r1", 5)
+        world.devices.refusal = None
+        capsys.readouterr()
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
+        assert await bind_and_wait(world.service, REQUEST, timeout_s=None) == ("r1", 0)
+
+    said = capsys.readouterr().err
+    assert "pcscd" not in said
+    assert said.count("claiming the device") == 1
