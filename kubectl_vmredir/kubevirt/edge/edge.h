@@ -16,7 +16,7 @@ enum {
   MAX_DATA = 32 << 10,      /* of a DATA message from the edge: what one read of an exec stream takes */
   TOKEN_SIZE = 16,
   CHUNK = 4096,             /* QEMU reads its character devices in slices of that size (CHR_READ_BUF_LEN) */
-  BATCH = 256 << 10,        /* outside of lockstep; the kernel takes less */
+  BATCH = 128 << 10,        /* outside of lockstep, where the kernel may hold two */
   WINDOW = 1 << 20,         /* most bytes of the workstation that QEMU has not read */
   RETAINED = 1 << 20,       /* most bytes of QEMU that the workstation has not acknowledged */
   MAX_PATH = 107,           /* sockaddr_un.sun_path, without the terminator */
@@ -79,6 +79,8 @@ struct session {
   struct ring to_qemu;        /* head: given to the kernel; tail: got from the workstation */
   struct ring from_qemu;      /* head: acknowledged by the workstation; tail: read from QEMU */
   uint64_t consumed;          /* of what was given to the kernel, QEMU has read so much at least */
+  uint64_t newer;             /* where the newest batch begins: behind `consumed` if two are unread */
+  int newer_cost;             /* what it takes of the kernel's memory, at least */
   uint32_t net_ms;            /* when to look again what QEMU has read, if nothing wakes us before */
   enum refusal refusal;       /* why it is not open; 0 if there is no reason */
   int error;
@@ -96,6 +98,7 @@ void session_woken(void);
 void session_waited(void);
 int session_stalled(void);
 uint32_t session_outstanding(void);
+int session_exact(void);
 short session_poll_events(void);
 
 /* ---- occupancy.c */

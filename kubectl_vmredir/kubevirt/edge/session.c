@@ -1,13 +1,17 @@
-/* The conversation with QEMU: writes one batch, waits until QEMU has read all of it, writes the next.
+/* The conversation with QEMU: writes a batch, waits until QEMU has read all of it, writes the next.
  *
- * How it is known what QEMU has read. A batch is given to the kernel only when the one before is gone, so SIOCOUTQ,
- * which counts the memory of what lies unread, says "all" (0) or "not all". A peer that goes away is marked as hung up
- * first and its queue is thrown away then, so a 0 counts only if there is still no hang-up AFTER it was read. At the
- * end recv() tells whether something lay unread: end of file if not, ECONNRESET if so. QEMU reads up to CHUNK bytes
- * at once, so of a batch that is not larger all is read or nothing: then the boundary is exact. Lockstep is nothing but
- * a limit of CHUNK for batches. */
+ * How it is known what QEMU has read. SIOCOUTQ counts the memory of what lies unread. With one batch in the kernel it
+ * says "all read" (0) or "not all". A peer that goes away is marked as hung up first and its queue is thrown away then,
+ * so a sample counts only if there is still no hang-up AFTER it was taken. At the end recv() tells whether something lay
+ * unread: end of file if not, ECONNRESET if so. QEMU reads up to CHUNK bytes at once, so of a single batch that is not
+ * larger all is read or nothing: then the boundary is exact. Lockstep is a limit of CHUNK for batches, one at a time.
+ *
+ * Outside of lockstep a second batch follows a large one, so that QEMU need not wait for us. Its memory is known from
+ * below: what SIOCOUTQ grew by while it was sent, and QEMU can only have made that less. When no more than this is left,
+ * the older batch is gone. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <limits.h>
 #include <linux/sockios.h>
 #include <poll.h>
 #include <string.h>
@@ -36,7 +40,7 @@ static void hang_up(void) {
 void session_forget(void) {
   hang_up();
   session.phase = PHASE_NONE;
-  session.to_qemu.head = session.to_qemu.tail = session.consumed = 0;
+  session.to_qemu.head = session.to_qemu.tail = session.consumed = session.newer = 0;
   session.from_qemu.head = session.from_qemu.tail = 0;
   session.closing = session.half_closed = session.reset_seen = session.accepted = session.lockstep = 0;
   memset(session.token, 0, sizeof session.token);
@@ -54,12 +58,14 @@ static void refuse(enum refusal refusal, int error) {
 static int dial(const char *path) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   struct epoll_event event = {.events = EPOLLOUT | EPOLLET};
+  int room = 2 * BATCH;
 
   memcpy(address.sun_path, path, strlen(path) + 1);
   session.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   session.wake = epoll_create1(EPOLL_CLOEXEC);
   if (session.fd < 0 || session.wake < 0 || epoll_ctl(session.wake, EPOLL_CTL_ADD, session.fd, &event) < 0)
     return errno;
+  setsockopt(session.fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room); /* with less there are smaller batches */
   return connect(session.fd, (struct sockaddr *)&address, sizeof address) == 0 ? 0 : errno;
 }
 
@@ -107,15 +113,38 @@ static int hung_up(void) {
   return poll(&look, 1, 0) > 0 && (look.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
 }
 
-static void sample(void) {
-  int unread = 0;
+/* Returns whether it is known of what was not seen to be read that it lies there as a whole, or was read as a whole. */
+int session_exact(void) {
+  return session.newer == session.consumed && session_outstanding() <= CHUNK;
+}
 
-  if (session_outstanding() == 0 || ioctl(session.fd, SIOCOUTQ, &unread) < 0)
-    return;
-  if (unread <= 1 && !hung_up()) { /* sock_wfree() leaves 1 for a moment after it has freed the last one */
-    session.consumed = session.to_qemu.head;
+static int unread_cost(void) {
+  int cost = 0;
+
+  return ioctl(session.fd, SIOCOUTQ, &cost) < 0 ? INT_MAX : cost;
+}
+
+static void sample(void) {
+  int cost = session_outstanding() > 0 ? unread_cost() : INT_MAX;
+  uint64_t consumed = session.consumed;
+
+  if (cost <= 1) /* sock_wfree() leaves 1 for a moment after it has freed the last one */
+    consumed = session.to_qemu.head;
+  else if (cost <= session.newer_cost)
+    consumed = session.newer;
+  if (consumed > session.consumed && !hung_up()) {
+    session.consumed = consumed;
+    if (session.newer < consumed)
+      session.newer = consumed;
     session.net_ms = NET_MIN_MS;
   }
+}
+
+/* Returns whether the kernel may be given one more batch. */
+static int has_room(void) {
+  if (session_outstanding() == 0)
+    return 1;
+  return !session.lockstep && session.newer == session.consumed && session_outstanding() > CHUNK;
 }
 
 /* Sees what QEMU has read, and writes the next batch if there is room for it. */
@@ -129,13 +158,15 @@ void session_write(void) {
     struct iovec pieces[2];
     struct msghdr message = {.msg_iov = pieces};
     ssize_t sent;
+    int cost;
 
     sample();
-    if (size == 0 || session_outstanding() > 0)
+    if (size == 0 || !has_room())
       return;
     if (size > limit)
       size = limit;
     message.msg_iovlen = (size_t)ring_pieces(&session.to_qemu, session.to_qemu.head, (uint32_t)size, pieces);
+    cost = unread_cost();
     sent = sendmsg(session.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent <= 0) {
       /* That it is gone, and how, is for recv() to say, but it says ECONNRESET once only, to whoever asks first. */
@@ -143,6 +174,8 @@ void session_write(void) {
         session.reset_seen = 1;
       return;
     }
+    session.newer = session.to_qemu.head;
+    session.newer_cost = unread_cost() - cost;
     session.to_qemu.head += (uint64_t)sent;
     session.net_ms = NET_MIN_MS;
   }
@@ -170,10 +203,10 @@ int session_stalled(void) {
 
 static void finish(enum reason reason, int error) {
   if (reason == END_EOF)
-    session.consumed = session.to_qemu.head;
+    session.consumed = session.newer = session.to_qemu.head;
   session.reason = reason;
   session.error = error;
-  session.exact = reason != END_ERROR && session_outstanding() <= CHUNK;
+  session.exact = reason != END_ERROR && session_exact();
   session.phase = PHASE_CLOSED;
   hang_up();
 }

@@ -63,13 +63,13 @@ static int consumed_is_due(void) {
   if (session.phase != PHASE_OPEN)
     return 0;
   if (tunnel.say_consumed)
-    return !session.lockstep || session_outstanding() <= CHUNK;
+    return !session.lockstep || session_exact();
   return news >= REPORT_BYTES || (news > 0 && (session.consumed == session.to_qemu.tail || session_stalled()));
 }
 
 static uint8_t *put_consumed(uint8_t *at) {
   at = put_header(at, CONSUMED, 9);
-  at = put_number(put_number(at, session.consumed, 8), session.lockstep && session_outstanding() <= CHUNK, 1);
+  at = put_number(put_number(at, session.consumed, 8), session.lockstep && session_exact(), 1);
   tunnel.reported = session.consumed;
   tunnel.say_consumed = 0;
   return at;
