@@ -157,7 +157,7 @@ class _Acting:
                         now = Bound(service, status)
                         if now.key in self._open:
                             self._open[now.key] = now
-                            if told.get(now.key) != status.reason:
+                            if told.get(now.key, "") != status.reason:
                                 told[now.key] = status.reason
                                 tell_progress(f"{status.id} {status.state}: {status.reason}")
 
