@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -14,7 +15,7 @@ from kubectl_vmredir.cli.options import timeout_flag, verbosity
 from kubectl_vmredir.cli.output import printable
 from kubectl_vmredir.cli.reaching import adopted, agent_if_needed
 from kubectl_vmredir.cli.run import run_with
-from kubectl_vmredir.cli.targets import NOTHING, Bound, place, the_one, within
+from kubectl_vmredir.cli.targets import NOTHING, Bound, everything, place, the_one, within
 from kubectl_vmredir.errors import ExitCode, UsageError, VmRedirError
 
 if TYPE_CHECKING:
@@ -150,13 +151,14 @@ class _Acting:
     async def _tell(self) -> None:
         """Tell what those that are not done yet wait for."""
         told: dict[BoundKey, str] = {}
-        async with self._client.watch_overview() as overviews:
-            async for overview in overviews:
-                for service in overview.services:
-                    for status in service.redirections:
-                        now = Bound(service, status)
+        # If there is no more to hear, who acts says why.
+        with contextlib.suppress(VmRedirError):
+            async with self._client.watch_overview() as overviews:
+                async for overview in overviews:
+                    for now in everything(overview):
                         if now.key in self._open:
                             self._open[now.key] = now
+                            status = now.status
                             if told.get(now.key, "") != status.reason:
                                 told[now.key] = status.reason
                                 tell_progress(f"{status.id} {status.state}: {status.reason}")

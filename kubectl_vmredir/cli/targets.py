@@ -59,10 +59,14 @@ def within(overview: Overview, options: Options) -> list[Bound]:
     Raises:
         UsageError: As :func:`is_within`.
     """
-    everything = (
+    return [bound for bound in everything(overview) if is_within(bound, options)]
+
+
+def everything(overview: Overview) -> list[Bound]:
+    """Return all redirections of an overview."""
+    return [
         Bound(service, status) for service in overview.services for status in service.redirections
-    )
-    return [bound for bound in everything if is_within(bound, options)]
+    ]
 
 
 def is_within(bound: Bound, options: Options) -> bool:

@@ -489,3 +489,23 @@ async def test_flags_that_make_no_sense_together_are_refused(
 ) -> None:
     refused(await user("bind", "--virtual", STICK, "desk", *arguments), words)
     assert (await user("agent", "status")).err == "error: no agent is running\n"
+
+
+async def test_agent_that_is_killed_while_it_is_waited_for_is_said_once(
+    user: Cli, lab: Lab
+) -> None:
+    async with a_desk(lab, "lost") as desk:
+        await bound(user, KEYBOARD, desk.ref.name)
+        move = await lab.migrate(desk.ref, Step.STARTED)
+        await move.held(Step.STARTED)
+        await become(user, (f"{desk.ref.name}/a", "migrating"))
+        agent = json.loads((await user("agent", "status", "-o", "json")).out)["pid"]
+        async with on_a_terminal(user, "unbind", "r1") as terminal:
+            await terminal.says("waiting for the migration")
+            os.kill(agent, signal.SIGKILL)
+            await terminal.says("error: the agent has gone away")
+            assert await terminal.end() == ExitCode.FAILURE
+            assert "error" not in terminal.said
+        await move.release()
+        await user("agent", "stop", "--force")
+        await desk.streams("0 taken", "0 free")
