@@ -7,6 +7,7 @@ event of the watch does not undo it.
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -28,6 +29,9 @@ Found = TypeVar("Found")
 NOT_FOUND: Final = 404
 CONFLICT: Final = 409
 
+_GONE_KEPT: Final = 1024
+"""Of so many objects it is known that they are gone: more than are deleted during one request."""
+
 
 class Cache:
     """The objects of some collections, by namespace and name.
@@ -46,6 +50,7 @@ class Cache:
             collection: {} for collection in collections
         }
         self._by_uid: dict[str, JsonObject] = {}
+        self._gone: dict[str, float] = {}  # version by UID, the oldest first
         self._unlisted = set(collections)
         self._changed = asyncio.Event()
 
@@ -76,7 +81,12 @@ class Cache:
         return self._by_uid.get(uid)
 
     def learn(self, collection: Collection, obj: JsonObject) -> None:
-        """Take an object as the server has just shown it."""
+        """Take an object as the server has just shown it.
+
+        An answer may come after the event of the watch that tells the object's end: it is old.
+        """
+        if int(objects.version(obj)) <= self._gone.get(objects.uid(obj), 0):
+            return
         known = self._objects[collection]
         key = _key(obj)
         old = known.get(key)
@@ -86,8 +96,17 @@ class Cache:
             known[key] = self._by_uid[objects.uid(obj)] = obj
             self._wake()
 
-    def forget(self, collection: Collection, obj: JsonObject) -> None:
-        """Take an object for gone."""
+    def forget(self, collection: Collection, obj: JsonObject, *, version: float = math.inf) -> None:
+        """Take an object for gone.
+
+        Args:
+            collection: Where it was.
+            obj: Which it was.
+            version: From which on it was; it may come into sight again with a later one.
+        """
+        self._gone[objects.uid(obj)] = version
+        while len(self._gone) > _GONE_KEPT:
+            del self._gone[next(iter(self._gone))]
         known = self._objects[collection]
         old = known.get(_key(obj))
         if old is not None and objects.uid(old) == objects.uid(obj):
@@ -143,7 +162,8 @@ class Cache:
             case EventType.ADDED | EventType.MODIFIED:
                 self.learn(collection, event.object)
             case EventType.DELETED:
-                self.forget(collection, event.object)
+                version = int(objects.version(event.object))
+                self.forget(collection, event.object, version=version)
             case EventType.LISTED:
                 self._unlisted.discard(collection)
                 self._wake()

@@ -112,3 +112,33 @@ async def test_looking_around_learns_all() -> None:
     await cache.look_around(Collection.VMIS)
 
     assert len(cache.items(Collection.VMIS)) == 2
+
+
+async def test_an_answer_that_is_late_does_not_bring_back_what_is_gone() -> None:
+    client = ScriptedClient()
+    cache = cache_of(client)
+    answer, last, again = vmi("Running"), vmi("Failed"), vmi("Running")
+    async with asyncio.timeout(1), asyncio.TaskGroup() as group:
+        watching = group.create_task(cache.run())
+        client.events.put_nowait(WatchEvent(EventType.ADDED, vmi("Running")))
+        client.events.put_nowait(WatchEvent(EventType.LISTED))
+        await cache.listed()
+        client.events.put_nowait(WatchEvent(EventType.DELETED, last))
+        await cache.until(lambda: known(cache) is None)
+
+        cache.learn(Collection.VMIS, answer)
+        assert known(cache) is None
+
+        cache.learn(Collection.VMIS, again)  # it may be out of sight, and come back
+        assert known(cache) == "Running"
+        watching.cancel()
+
+
+async def test_what_the_server_does_not_find_is_gone_for_good() -> None:
+    cache = cache_of(ScriptedClient())
+    cache.learn(Collection.VMIS, vmi("Running"))
+
+    await cache.look(Collection.VMIS, vmi("Running"))
+    cache.learn(Collection.VMIS, vmi("Running"))
+
+    assert known(cache) is None
