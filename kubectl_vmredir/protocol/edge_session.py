@@ -41,7 +41,7 @@ from kubectl_vmredir.protocol.edge import (
 )
 
 ACK_BYTES: Final = 64 << 10
-"""Bytes of QEMU's that come before they are acknowledged: a sixteenth of what an edge keeps."""
+"""Bytes of QEMU's that come before they are acknowledged: a small part of what an edge keeps."""
 DATA_BYTES: Final = 32 << 10
 """Most bytes in one message of ours."""
 

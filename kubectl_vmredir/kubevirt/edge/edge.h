@@ -17,8 +17,8 @@ enum {
   TOKEN_SIZE = 16,
   CHUNK = 4096,             /* QEMU reads its character devices in slices of that size (CHR_READ_BUF_LEN) */
   BATCH = 128 << 10,        /* outside of lockstep, where the kernel may hold two */
-  WINDOW = 1 << 20,         /* most bytes of the workstation that QEMU has not read */
-  RETAINED = 1 << 20,       /* most bytes of QEMU that the workstation has not acknowledged */
+  WINDOW = 2 << 20,         /* most bytes of the workstation that QEMU has not read */
+  RETAINED = 2 << 20,       /* most bytes of QEMU that the workstation has not acknowledged */
   MAX_PATH = 107,           /* sockaddr_un.sun_path, without the terminator */
 };
 
@@ -57,13 +57,16 @@ enum reason { END_EOF, END_RESET, END_CLOSED_BY_US, END_ERROR };
 
 enum phase { PHASE_NONE, PHASE_OPENING, PHASE_OPEN, PHASE_CLOSED };
 
-/* A queue of bytes whose ends are offsets in a stream. */
+/* A queue of bytes whose ends are offsets in a stream. It begins at the start of its memory again whenever it is empty, so
+ * that no more of that is ever touched than was needed. */
 struct ring {
   uint64_t head, tail;
-  uint8_t bytes[1 << 20];
+  uint64_t start; /* offset of what is, or was, at the start of the memory */
+  uint8_t bytes[2 << 20];
 };
 
 int ring_pieces(struct ring *ring, uint64_t from, uint32_t size, struct iovec pieces[2]);
+int ring_room(struct ring *ring, uint32_t size, struct iovec pieces[2]);
 void ring_put(struct ring *ring, const uint8_t *bytes, uint32_t size);
 
 /* ---- session.c: the conversation with QEMU, which outlives tunnels */

@@ -42,6 +42,7 @@ void session_forget(void) {
   session.phase = PHASE_NONE;
   session.to_qemu.head = session.to_qemu.tail = session.consumed = session.newer = 0;
   session.from_qemu.head = session.from_qemu.tail = 0;
+  session.to_qemu.start = session.from_qemu.start = 0;
   session.closing = session.half_closed = session.reset_seen = session.accepted = session.lockstep = 0;
   memset(session.token, 0, sizeof session.token);
 }
@@ -236,7 +237,7 @@ void session_read(void) {
 
     if (room == 0)
       return;
-    message.msg_iovlen = (size_t)ring_pieces(&session.from_qemu, session.from_qemu.tail, room, pieces);
+    message.msg_iovlen = (size_t)ring_room(&session.from_qemu, room, pieces);
     got = recvmsg(session.fd, &message, MSG_DONTWAIT);
     if (got > 0) {
       session.from_qemu.tail += (uint64_t)got;

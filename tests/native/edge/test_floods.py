@@ -17,8 +17,8 @@ from tests.support.edges import EdgeBed, Tunnel, compile_edge
 pytestmark = pytest.mark.native
 
 ROUNDS: Final = int(os.environ.get("VMREDIR_EDGE_FUZZ", "150"))
-RETAINED: Final = 1 << 20
-MAX_RESIDENT_KB: Final = 4096
+WINDOW: Final = 2 << 20
+MAX_RESIDENT_KB: Final = 6144
 
 
 def resident_kb(pid: int) -> int:
@@ -71,7 +71,7 @@ def test_flood_of_ours_reaches_a_slow_reader_whole(bed: EdgeBed, lockstep: bool)
 
 def test_more_than_the_window_breaks_the_protocol_and_not_the_session(bed: EdgeBed) -> None:
     client = bed.opened()
-    client.send(b"x" * (1 << 20))
+    client.send(b"x" * WINDOW)
     client.flushed()
     intruding = MessageType.DATA.to_bytes(4, "little") + (4).to_bytes(4, "little") + b"more"
     client.tunnel.write(intruding)
@@ -80,11 +80,11 @@ def test_more_than_the_window_breaks_the_protocol_and_not_the_session(bed: EdgeB
 
     client.news.clear()
     client.resume()
-    reader = threading.Thread(target=bed.slot.read_until, args=(1 << 20,))
+    reader = threading.Thread(target=bed.slot.read_until, args=(WINDOW,))
     reader.start()
-    client.consumed(1 << 20)
+    client.consumed(WINDOW)
     reader.join()
-    assert bytes(bed.slot.heard) == b"x" * (1 << 20)
+    assert bytes(bed.slot.heard) == b"x" * WINDOW
 
 
 def messages(rng: random.Random, token: bytes) -> bytes:

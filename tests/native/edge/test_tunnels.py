@@ -179,7 +179,7 @@ def test_greeting_tells_what_the_edge_holds(bed: EdgeBed) -> None:
 
     (greeting,) = answers(visitor, 1)
 
-    assert greeting == Greeting(4096, 1 << 20, 64 << 10, EdgePhase.OPEN)
+    assert greeting == Greeting(4096, 2 << 20, 64 << 10, EdgePhase.OPEN)
 
 
 def test_many_that_start_at_once_get_the_same_daemon(bed: EdgeBed) -> None:
