@@ -122,7 +122,10 @@ class Acting:
                 done = f"{name} is paused: p goes on"
                 self._command(lambda session: session.service.pause(status.id), done)
 
-        self._screen.app.push_screen(questions.pause(world, status, self._clock), answered)
+        if status.state in questions.UNPLUGGED:
+            answered("")
+        else:
+            self._screen.app.push_screen(questions.pause(world, status, self._clock), answered)
 
     def _keep(self, selected: Selection) -> None:
         view = selected.redirection

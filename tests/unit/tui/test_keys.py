@@ -403,13 +403,16 @@ async def test_r_reconnects_after_asking(service: ScriptedService) -> None:
     assert service.asked == [("reconnect", redirection().id)]
 
 
-async def test_r_asks_nothing_where_there_is_nothing_to_lose(service: ScriptedService) -> None:
+@pytest.mark.parametrize(("key", "asked"), [("r", "reconnect"), ("p", "pause")])
+async def test_nothing_is_asked_where_there_is_nothing_to_lose(
+    service: ScriptedService, key: str, asked: str
+) -> None:
     service.redirect(dataclasses.replace(redirection(), state=RedirectionState.BLOCKED))
     async with running(service) as tui:
         await tui.sees("✖ blocked")
-        await tui.press("r")
+        await tui.press(key)
 
-    assert service.asked == [("reconnect", redirection().id)]
+    assert service.asked == [(asked, redirection().id)]
 
 
 async def test_p_pauses_after_asking_and_then_goes_on(service: ScriptedService) -> None:
