@@ -38,7 +38,7 @@ class EdgeLink:
         assert process.stdin is not None
         assert process.stdout is not None
         self._writer, self._reader = process.stdin, process.stdout
-        self.session = EdgeSession(secrets.token_bytes(16), wait_s=10, linger_s=30)
+        self.session = EdgeSession(secrets.token_bytes(16), wait_s=10, linger_s=5)
         self.said: list[bytes] = []
         self.pongs = 0
         self.on_data: Callable[[bytes], None] = self.said.append
