@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.plane.outages import SHORT
 from tests.support.plane.play import play
+from tests.support.plane.stage import IDLE
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def folder() -> Iterator[Path]:
 async def test_redirections_come_back_by_themselves_from_all_that_servers_and_nodes_go_through(
     folder: Path, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
-    report = await play(folder, SHORT, print)
+    report = await play(folder, SHORT, IDLE, print)
 
     record_testsuite_property("plane", report.to_text())
     assert report.ok, report.to_text()

@@ -17,6 +17,7 @@ from typing import Final
 from kubectl_vmredir.model import to_json
 from tests.support.plane.outages import FULL, SHORT
 from tests.support.plane.play import play
+from tests.support.plane.stage import BUSY, IDLE
 
 _BEGAN: Final = time.monotonic()
 
@@ -32,7 +33,8 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="as in CI: short outages")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vmredir-") as folder:
-        report = asyncio.run(play(Path(folder), SHORT if options.short else FULL, _say))
+        steps, devices = (SHORT, IDLE) if options.short else (FULL, BUSY)
+        report = asyncio.run(play(Path(folder), steps, devices, _say))
     if options.output == "json":
         sys.stdout.write(json.dumps(to_json(report), indent=2) + "\n")
     else:

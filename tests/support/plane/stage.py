@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,11 @@ from tests.support.plane.watching import Audience
 from tests.support.vms import Vm, cordon, reading_guest, vm
 from tests.support.worlds import World
 
-KINDS: Final = ("stick", "serial", "keyboard", "smartcard")
-"""The devices of each VM; its slots have these names."""
+BUSY: Final = {"stick": "stick", "serial": "serial", "keyboard": "keyboard", "card": "smartcard"}
+"""Kinds of the devices of each VM, by their slots. A guest reads its stick all the time."""
+
+IDLE: Final = {"modem": "serial", "serial": "serial", "keyboard": "keyboard", "card": "smartcard"}
+"""The same without a stick: guests that do little, for a machine that has more to do."""
 
 USER: Final = "alice"
 """Has the role edit in the namespace, and no other right."""
@@ -48,7 +51,7 @@ class Stage:
         vms: On different nodes as long as both move together.
         agent: The service of the agent.
         audience: Hears of all redirections.
-        contents: SHA-256 of the stick of each VM, in hex.
+        contents: SHA-256 of the stick of each VM, in hex; none if they have none.
         log: The log of the agent.
     """
 
@@ -64,11 +67,14 @@ class Stage:
         return str(objects.status(await self.vms[0].vmi())["nodeName"])
 
     async def read_by_guests(self) -> bool:
-        """Wait until each guest has read its stick; return whether it found what is on it."""
+        """Wait until each guest has read its stick; return whether it found what is on it.
+
+        Those without a stick have nothing to read, and read it right.
+        """
         async with asyncio.TaskGroup() as group:
             reading = [
                 group.create_task(self._whole_pass(machine), name="read-console")
-                for machine in self.vms
+                for machine in self.vms[: len(self.contents)]
             ]
         passes = [task.result() for task in reading]
         return [done.sha256 for done in passes] == list(self.contents) and not any(
@@ -85,33 +91,34 @@ class Stage:
 
 
 @asynccontextmanager
-async def set_up(world: World, home: Path) -> AsyncIterator[Stage]:
+async def set_up(world: World, home: Path, devices: Mapping[str, str]) -> AsyncIterator[Stage]:
     """Start VMs and agent, and bind all; the agent ends with the context.
 
     Args:
         world: A control plane without VMs.
         home: An empty folder with a short path, of a user who has nothing else running.
+        devices: Kinds of those of each VM, by their slots.
     """
-    contents = tuple(_make_devices(home, number) for number in range(len(_NODES)))
+    contents = _make_devices(home, devices)
     async with AsyncExitStack() as stack:
-        vms = await _two_vms(stack, world)
+        vms = await _two_vms(stack, world, tuple(devices))
         agent, log = await stack.enter_async_context(_agent(world, home))
         audience = Audience()
         changes = await stack.enter_async_context(agent.subscribe(numbers=True))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         following = group.create_task(audience.follow(changes), name="audience")
         stack.callback(following.cancel)
-        await _bind(agent, vms)
+        await _bind(agent, vms, devices)
         yield Stage(world, vms, agent, audience, contents, log)
 
 
-async def _two_vms(stack: AsyncExitStack, world: World) -> tuple[Vm, ...]:
+async def _two_vms(stack: AsyncExitStack, world: World, slots: Sequence[str]) -> tuple[Vm, ...]:
     vms: list[Vm] = []
     async with world.client() as admin:
         for node in _NODES:
             others = [other for other in _NODES if other != node]
             await cordon(admin, *others)
-            annotations = reading_guest(world, *KINDS)
+            annotations = reading_guest(world, *slots)
             machine = await stack.enter_async_context(
                 vm(world, annotations=annotations, memory="192Mi")
             )
@@ -140,28 +147,32 @@ async def _agent(world: World, home: Path) -> AsyncIterator[tuple[AgentClient, P
         assert stopped.status == 0, stopped.err
 
 
-async def _bind(agent: AgentClient, vms: Sequence[Vm]) -> None:
+async def _bind(agent: AgentClient, vms: Sequence[Vm], slots: Iterable[str]) -> None:
     devices = {device.serial: device for device in await agent.devices() if device.virtual}
     for number, machine in enumerate(vms):
-        for kind in KINDS:
-            device = DeviceSelector.of(devices[_serial(kind, number)])
-            await agent.bind(BindRequest(device, machine.ref, kind))
+        for slot in slots:
+            device = DeviceSelector.of(devices[_serial(slot, number)])
+            await agent.bind(BindRequest(device, machine.ref, slot))
 
 
-def _make_devices(home: Path, number: int) -> str:
-    """Make the devices of a VM; return the SHA-256 of its stick."""
+def _make_devices(home: Path, kinds: Mapping[str, str]) -> tuple[str, ...]:
+    """Make the devices of all VMs; return the SHA-256 of each stick."""
     folder = home / "state" / "kubectl-vmredir" / "virtual" / "devices"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    listed = folder / "devices.json"
-    devices = json.loads(listed.read_text()) if listed.exists() else []
-    content, image = secrets.token_bytes(_STICK_BYTES), f"stick{number}.img"
-    (folder / image).write_bytes(content)
-    for kind in KINDS:
-        of_sticks = {"image": image, "read_only": True} if kind == "stick" else {}
-        devices.append({"kind": kind, "serial": _serial(kind, number), **of_sticks})
-    listed.write_text(json.dumps(devices))
-    return hashlib.sha256(content).hexdigest()
+    folder.mkdir(mode=0o700, parents=True)
+    devices: list[dict[str, object]] = []
+    contents: list[str] = []
+    for number in range(len(_NODES)):
+        for slot, kind in kinds.items():
+            of_sticks: dict[str, object] = {}
+            if kind == "stick":
+                content, image = secrets.token_bytes(_STICK_BYTES), f"stick{number}.img"
+                (folder / image).write_bytes(content)
+                contents.append(hashlib.sha256(content).hexdigest())
+                of_sticks = {"image": image, "read_only": True}
+            devices.append({"kind": kind, "serial": _serial(slot, number), **of_sticks})
+    (folder / "devices.json").write_text(json.dumps(devices))
+    return tuple(contents)
 
 
-def _serial(kind: str, number: int) -> str:
-    return f"{kind.upper()}{number}"
+def _serial(slot: str, number: int) -> str:
+    return f"{slot.upper()}{number}"
