@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from kubectl_vmredir import __version__
-from kubectl_vmredir.agent.memory import collect_seldom
+from kubectl_vmredir.agent.memory import collect_seldom, return_large_buffers
 from kubectl_vmredir.agent.places import is_listening, listen
 from kubectl_vmredir.agent.server import AgentServer
 from kubectl_vmredir.agent.wishes import Wishes
@@ -51,6 +51,7 @@ async def run_agent(
     Raises:
         AgentError: If its files cannot be used.
     """
+    return_large_buffers()
     server = AgentServer(open_service, Wishes(places.wishes), idle_s=idle_s)
     listening = listen(places.socket)
     loop = asyncio.get_running_loop()

@@ -22,7 +22,17 @@ def malloc_use() -> int:
 
     What Python keeps its small objects in is not among it. Needs glibc 2.33.
     """
+    info = _mallinfo2()
+    return int(info.uordblks) + int(info.hblkhd)
+
+
+def mapped_bytes() -> int:
+    """Return how many of them are in blocks of their own, outside of the heap."""
+    return int(_mallinfo2().hblkhd)
+
+
+def _mallinfo2() -> _Mallinfo2:
     mallinfo2 = ctypes.CDLL(None).mallinfo2
     mallinfo2.restype = _Mallinfo2
-    info = mallinfo2()
-    return int(info.uordblks) + int(info.hblkhd)
+    found: _Mallinfo2 = mallinfo2()
+    return found
