@@ -109,7 +109,8 @@ class Report:
             _line(["---"] * len(head)),
             *(_line(_cells(row)) for row in self.rows),
         ]
-        lines += ["", f"Guests read their sticks right: {'yes' if self.read_right else 'NO'}."]
+        if not self.read_right:
+            lines += ["", "A guest did not read what is on its stick."]
         lines += [f"Error of the agent: {line}" for line in self.errors]
         return "\n".join(lines)
 

@@ -94,6 +94,7 @@ def test_wrong_content_and_errors_of_the_agent_are_failures() -> None:
     broken = report(PASSAGE, log="2026-11-24 13:00:00,000 E kubectl_vmredir.service: a bug\n")
 
     assert not wrong.ok
+    assert wrong.to_text().endswith("A guest did not read what is on its stick.")
     assert not broken.ok
     assert "a bug" in broken.to_text()
 
