@@ -33,6 +33,12 @@ class ExecServer:
     protocols: Sequence[str] = (V5, V4)
     tear_after: int | None = None
     commands: list[list[str]] = field(default_factory=list)
+    _exits: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
+
+    async def exited(self) -> int:
+        """Wait until one more command has ended, whoever still listens; return its exit code."""
+        async with asyncio.timeout(_LIMIT_S):
+            return await self._exits.get()
 
     async def __call__(self, exchange: Exchange) -> None:
         query = parse_qsl(urlsplit(exchange.target).query)
@@ -53,7 +59,7 @@ class ExecServer:
         finally:
             if process.returncode is None:
                 process.kill()
-            await process.wait()
+            self._exits.put_nowait(await process.wait())
 
     async def _carry(
         self, exchange: Exchange, process: asyncio.subprocess.Process, *, half_closes: bool
@@ -94,8 +100,9 @@ class ExecServer:
                     if self.tear_after is not None:
                         payload = payload[: self.tear_after - fed]
                     fed += len(payload)
-                    process.stdin.write(payload)
-                    await process.stdin.drain()
+                    with contextlib.suppress(ConnectionError):  # it may have ended
+                        process.stdin.write(payload)
+                        await process.stdin.drain()
                     if fed == self.tear_after:
                         exchange.reset()
                         break

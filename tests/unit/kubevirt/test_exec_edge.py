@@ -126,11 +126,15 @@ async def test_torn_upload_leaves_nothing(world: World, torn_after: int) -> None
     folder = (await world.edges.probe(POD)).folder
     world.server.tear_after = torn_after
 
+    assert await world.server.exited() == 0  # the probe
     with pytest.raises(ClusterError):
         await world.edges.install(POD, folder, PROGRAM)
 
+    assert await world.server.exited() == 4
+    left = names(world.folder)
     world.server.tear_after = None
     again = await world.edges.install(POD, folder, PROGRAM)
+    assert left == []
     assert again.fresh
     assert names(world.folder) == [Path(again.path).name]
 
