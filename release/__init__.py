@@ -1,1 +1,1 @@
-"""Builds what users install: ``make dist``; docs/install.md, docs/adr/0005-frozen-program.md."""
+"""Builds what users install: ``make dist``; docs/install.md, docs/adr/0006-frozen-program.md."""

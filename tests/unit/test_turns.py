@@ -30,5 +30,5 @@ async def test_others_have_their_turn_in_between() -> None:
 
 
 async def test_nothing_is_nothing() -> None:
-    async with aclosing(in_turns([])) as given:
+    async with aclosing(in_turns(list[int]())) as given:
         assert [item async for item in given] == []

@@ -34,7 +34,7 @@ class ScriptedClient:
                 return obj
         raise StatusError(404, "NotFound", "not found")
 
-    async def list_all(self, path: str, params: Mapping[str, Any]) -> ListResult:
+    async def list_all(self, path: str, params: Mapping[str, Any]) -> ListResult[JsonObject]:
         return ListResult(self.stored, "1")
 
 
