@@ -76,6 +76,9 @@ def _packaged() -> str:
     return _peers() or ", ".join(filter(None, (*missing, _programs("git", "objdump"))))
 
 
+UNIT_TESTS = "tests/unit"
+"""Where the tests are that need nothing, and wait for nothing."""
+
 _KUBECTL = () if shutil.which("kubectl") else ("kubernetes-client",)
 _QEMU = ("qemu-system-x86", "qemu-system-common")
 _GUEST_IMAGE = (sys.executable, "-m", "kubectl_vmredir.lab.guests.image")
@@ -169,16 +172,30 @@ def _expression(run: Sequence[Tier], barred: Sequence[str], *, booting: bool, pl
     return " and ".join([f"({' or '.join(chosen)})", *(f"not {marker}" for marker in barred)])
 
 
-def _run_side_by_side(expressions: Sequence[str], arguments: Sequence[str]) -> int:
-    """Run pytest for each expression, all at once; return the worst exit status.
+def _lanes(run: Sequence[Tier], barred: Sequence[str], *, plain: bool) -> Sequence[Sequence[str]]:
+    """Return the lanes, each as arguments for pytest: what computes, what waits, what boots VMs.
+
+    Args:
+        run: The tiers that are to run.
+        barred: Markers of those whose tests must not, whatever else they are marked with.
+        plain: Whether the tests of no tier are wanted.
+    """
+    resting = _expression(run, barred, booting=False, plain=plain)
+    booting = _expression(run, barred, booting=True, plain=plain)
+    lanes = [
+        (plain, [UNIT_TESTS, "-m", resting]),
+        (bool(resting), [f"--ignore={UNIT_TESTS}", "-m", resting]),
+        (bool(booting), [f"--ignore={UNIT_TESTS}", "-m", booting]),
+    ]
+    return [arguments for wanted, arguments in lanes if wanted]
+
+
+def _run_side_by_side(lanes: Sequence[Sequence[str]], arguments: Sequence[str]) -> int:
+    """Run pytest for each lane, all at once; return the worst exit status.
 
     The first one is seen as it runs, the others when they have ended.
     """
-    commands = [
-        [sys.executable, "-m", "pytest", "-m", expression, *arguments]
-        for expression in expressions
-        if expression
-    ]
+    commands = [[sys.executable, "-m", "pytest", *lane, *arguments] for lane in lanes]
     if not commands:
         return 0
     with ExitStack() as stack:
@@ -226,8 +243,7 @@ def main() -> int:
     run = [tier for tier in wanted if tier.marker not in left_out]
     barred = [tier.marker for tier in TIERS if tier.marker in left_out or options.only == "plain"]
     plain = options.only in (None, "plain")
-    expressions = [_expression(run, barred, booting=lane, plain=plain) for lane in (False, True)]
-    status = _run_side_by_side(expressions, options.arguments)
+    status = _run_side_by_side(_lanes(run, barred, plain=plain), options.arguments)
     for marker, missing in left_out.items():
         print(f"tier {marker!r} was left out: it needs {missing}", file=sys.stderr)  # noqa: T201
         print(f"  run it with: make packages && make test (tier {marker})", file=sys.stderr)  # noqa: T201
