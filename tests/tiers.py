@@ -182,10 +182,11 @@ def _lanes(run: Sequence[Tier], barred: Sequence[str], *, plain: bool) -> Sequen
     """
     resting = _expression(run, barred, booting=False, plain=plain)
     booting = _expression(run, barred, booting=True, plain=plain)
+    others = [f"--ignore={UNIT_TESTS}"] if plain else []
     lanes = [
         (plain, [UNIT_TESTS, "-m", resting]),
-        (bool(resting), [f"--ignore={UNIT_TESTS}", "-m", resting]),
-        (bool(booting), [f"--ignore={UNIT_TESTS}", "-m", booting]),
+        (bool(resting), [*others, "-m", resting]),
+        (bool(booting), ["-m", booting]),
     ]
     return [arguments for wanted, arguments in lanes if wanted]
 
