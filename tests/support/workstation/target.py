@@ -90,7 +90,8 @@ class Target:
         before = self._node()
         # The connection stays with the source; what is written meanwhile waits in the VM.
         await self._connection.aclose()
-        assert await (await self._lab.migrate(VM)).finished()
+        move = await self._lab.migrate(VM)
+        assert await move.finished(), f"it did not move: {self._lab.vmi(VM)}"
         await self._lab.wait_vmi(VM, lambda vmi: objects.status(vmi)["nodeName"] != before)
         await self._connect()
 
