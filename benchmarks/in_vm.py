@@ -2,8 +2,8 @@
 
 ``processes`` copies what the kernel counts for every process. ``loop`` times the reference loop,
 which is run on this machine as well: a byte goes through a socket and is waited for, as in an
-event loop that is woken up. ``until PATH COMMAND...`` runs a command, and tells how long after its start
-the symbolic link at the path was made.
+event loop that is woken up. ``until PATH COMMAND...`` runs a command, and tells how long after its
+start the symbolic link at the path was made.
 """
 
 from __future__ import annotations

@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 PROGRAM: Final = "kubectl vmredir"
 
-_COMMANDS: Final = {
-    "agent": "agent",
-    "bind": "bind",
-    "completion": "completion",
-    "demo": "demo",
-    "devices": "devices",
-    "doctor": "doctor",
-    "events": "events",
-    "lab": "lab",
-    "migrate": "migrate",
-    "pause": "pause",
-    "reconnect": "reconnect",
-    "resume": "resume",
-    "slots": "slots",
-    "status": "status",
-    "unbind": "unbind",
-    "version": "version",
+COMMANDS: Final = {
+    "agent": "The background process that keeps redirections up.",
+    "bind": "Plug a device into a VM, and keep it plugged.",
+    "completion": "Have the tab key complete our words.",
+    "demo": "Show a USB stick in a VM that moves.",
+    "devices": "List the USB devices that can be bound, and who uses them.",
+    "doctor": "Find out what keeps USB devices from working.",
+    "events": "Tell what has happened to what is bound.",
+    "lab": "Run an embedded cluster with virtual devices.",
+    "migrate": "Ask for a live migration of a VM, as virtctl migrate does.",
+    "pause": "Take a device back until it is resumed.",
+    "reconnect": "Close the link to the VM, and dial anew.",
+    "resume": "Plug a device in again that was paused.",
+    "slots": "List VMs with their USB slots.",
+    "status": "Show what is bound, and how it stands.",
+    "unbind": "Take a device back from its VM.",
+    "version": "Print the version of this program.",
 }
-"""Module in ``commands`` by name of the command."""
+"""What each command does, as its own help begins: to import them all for that takes long."""
 
 _SCREEN: Final = "screen"
 """The command that is meant where none is named."""
@@ -47,15 +47,20 @@ class LazyGroup(ClusterGroup):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, imported now."""
-        if (name := (_COMMANDS | {_SCREEN: _SCREEN}).get(cmd_name)) is None:
+        if cmd_name not in COMMANDS and cmd_name != _SCREEN:
             return None
-        module = importlib.import_module(f"kubectl_vmredir.cli.commands.{name}")
+        module = importlib.import_module(f"kubectl_vmredir.cli.commands.{cmd_name}")
         command: click.Command = module.command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what each command does, without importing it."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
         """Run the command; that nobody reads its output any more is no failure of it."""

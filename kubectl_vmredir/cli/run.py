@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from kubectl_vmredir.bootstrap import open_devices, open_service
 from kubectl_vmredir.cli.log import quiet_libraries
-from kubectl_vmredir.cli.reaching import service_anywhere
 from kubectl_vmredir.errors import VmRedirError
 from kubectl_vmredir.service.looking import Onlooker
 
@@ -33,6 +32,8 @@ def with_service(options: Options, work: Callable[[Reached], Awaitable[Result]])
 
     Ctrl-c cancels the work.
     """
+    from kubectl_vmredir.cli.reaching import service_anywhere  # late: `devices` needs no agent
+
     return run_with(service_anywhere(options), work)
 
 

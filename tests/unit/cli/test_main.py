@@ -4,9 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
-from kubectl_vmredir.cli.main import main
+from kubectl_vmredir.cli.main import COMMANDS, cli, main
 
 ROOT = Path(__file__).parents[3]
 
@@ -37,3 +38,13 @@ def test_text_of_others_in_an_error_obeys_nobody(capsys: pytest.CaptureFixture[s
     said = capsys.readouterr().err
     assert "\x1b" not in said
     assert said.splitlines()[-1] == "hint: List devices with: kubectl vmredir devices"
+
+
+def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
+    context = click.Context(cli)
+
+    listed = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+
+    assert {
+        name: command.get_short_help_str(100) for name, command in listed.items() if command
+    } == COMMANDS
