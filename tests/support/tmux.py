@@ -72,7 +72,8 @@ async def in_tmux(cli: Cli, *arguments: str, size: tuple[int, int]) -> AsyncIter
             yield Screen(socket, watcher.stdout)
         finally:
             await _tmux(socket, "kill-server")
-            await watcher.wait()
+            # Not wait(): with output that nobody has read it would wait for ever.
+            await watcher.communicate()
 
 
 async def _tmux(socket: Path, *arguments: str) -> str:
