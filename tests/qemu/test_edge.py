@@ -7,7 +7,7 @@ import hashlib
 import os
 import secrets
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -19,10 +19,11 @@ from kubectl_vmredir.lab.guests import sockets
 from kubectl_vmredir.lab.guests.domain import Domain, DomainSpec, MigrationPhase
 from kubectl_vmredir.lab.guests.image.build import build, default_folder
 from kubectl_vmredir.lab.guests.qemu import QemuHypervisor
-from kubectl_vmredir.lab.guests.report import ConsoleReader, Fact, KernelLine, PassDone
+from kubectl_vmredir.lab.guests.report import KernelLine, PassDone
 from kubectl_vmredir.model import Exact, VmiRef, VmiUid
 from kubectl_vmredir.protocol.edge import Pong, QemuSaid
 from kubectl_vmredir.protocol.edge_session import EdgeSession, SessionState
+from tests.support.console_facts import facts
 from tests.support.edges import compile_edge
 
 pytestmark = pytest.mark.qemu
@@ -97,20 +98,6 @@ async def linked(edge: Path, domain: Domain) -> AsyncIterator[EdgeLink]:
             reading.cancel()
             process.stdin.close()  # type: ignore[union-attr]
             await process.wait()
-
-
-async def facts(domain: Domain) -> AsyncGenerator[Fact, None]:
-    """Yield what the guest says on its console from now on."""
-    reader = ConsoleReader()
-    with sockets.short_path(domain.spec.run_folder, sockets.CONSOLE) as path:
-        console, writer = await asyncio.open_unix_connection(path)
-    try:
-        while data := await console.read(1 << 16):
-            for fact in reader.feed(data):
-                yield fact
-    finally:
-        writer.close()
-        await writer.wait_closed()
 
 
 async def passes(domain: Domain, count: int, lines: list[str]) -> list[PassDone]:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from kubectl_vmredir.lab.devices.serial_adapter import SerialAdapter
 from kubectl_vmredir.lab.devices.smartcard import SmartcardReader
 from kubectl_vmredir.lab.devices.source import VirtualDevices
 from kubectl_vmredir.lab.devices.stick import Stick
-from kubectl_vmredir.lab.guests import sockets
 from kubectl_vmredir.lab.guests.domain import Domain, DomainSpec
 from kubectl_vmredir.lab.guests.image.build import build, default_folder
 from kubectl_vmredir.lab.guests.qemu import QemuHypervisor
-from kubectl_vmredir.lab.guests.report import ConsoleReader, Echoed, Fact, KernelLine, PassDone
+from kubectl_vmredir.lab.guests.report import Echoed, KernelLine, PassDone
 from kubectl_vmredir.model import VmiRef, VmiUid
+from tests.support.console_facts import facts
 from tests.support.slots import plugged_into
 
 pytestmark = pytest.mark.qemu
@@ -38,20 +38,6 @@ async def domain(tmp_path: Path) -> AsyncIterator[Domain]:
     image = await asyncio.to_thread(build, default_folder())
     async with QemuHypervisor(image) as hypervisor:
         yield await hypervisor.boot(DomainSpec(VmiRef("demo", "fedora"), VmiUid("1"), tmp_path))
-
-
-async def facts(domain: Domain) -> AsyncGenerator[Fact, None]:
-    """Yield what the guest says on its console from now on."""
-    reader = ConsoleReader()
-    with sockets.short_path(domain.spec.run_folder, sockets.CONSOLE) as path:
-        console, writer = await asyncio.open_unix_connection(path)
-    try:
-        while data := await console.read(1 << 16):
-            for fact in reader.feed(data):
-                yield fact
-    finally:
-        writer.close()
-        await writer.wait_closed()
 
 
 async def test_sticks_enumerate_without_trouble_and_are_read_right(domain: Domain) -> None:
