@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.support.workstation.reading import READ, read_on_and_on
 from tests.support.workstation.target import VM, Target
 from tests.support.workstation.vm import WorkstationVm
 
@@ -20,21 +21,6 @@ SERIAL = "FLASH001"
 STICK = f"46f4:0001:{SERIAL}"
 DISK = f"/dev/disk/by-id/usb-QEMU_QEMU_HARDDISK_{SERIAL}-0:0"
 AGENT = "kubectl_vmredir agent run"
-
-READ_ON_AND_ON = """
-while true; do
-    dd if="$1" of=/dev/null bs=64k iflag=direct status=none || sleep 0.05
-done >/dev/null 2>&1 &
-echo $!
-"""
-SUM = """
-set -o pipefail
-for _ in {1..400}; do
-    sum=$(dd if="$1" bs=1M iflag=direct status=none 2>/dev/null | sha256sum) && break
-    sleep 0.05
-done
-echo "${sum% *}"
-"""
 
 
 async def vmredir(workstation: WorkstationVm, *arguments: str) -> str:
@@ -68,24 +54,22 @@ async def test_stick_stays_in_the_vm_when_the_command_has_ended(
     status = await vmredir(workstation, "status")
 
     assert "connected" in status
-    assert (await target.shell(SUM, DISK)).strip() == sha256(stick)
+    assert (await target.shell(READ, DISK)).strip() == sha256(stick)
 
 
 async def test_stick_is_back_here_when_the_agent_is_killed_and_in_the_vm_with_the_next_command(
     workstation: WorkstationVm, target: Target, stick: Path
 ) -> None:
-    reading = (await target.shell(READ_ON_AND_ON, DISK)).strip()
+    async with read_on_and_on(target, DISK):
+        await workstation.root("pkill", "-KILL", "-f", AGENT)
+        await workstation.root("udevadm", "wait", "--timeout=5", DISK)
+        here = await workstation.root("sha256sum", DISK)
+        await vmredir(workstation, "status")
 
-    await workstation.root("pkill", "-KILL", "-f", AGENT)
-    await workstation.root("udevadm", "wait", "--timeout=5", DISK)
-    here = await workstation.root("sha256sum", DISK)
-    await vmredir(workstation, "status")
-
-    await target.appears(SERIAL)
+        await target.appears(SERIAL)
     assert here.split()[0] == sha256(stick)
-    assert (await target.shell(SUM, DISK)).strip() == sha256(stick)
+    assert (await target.shell(READ, DISK)).strip() == sha256(stick)
     assert await times_plugged_in(target) == 2
-    await target.run("kill", reading)
 
 
 def sha256(file: Path) -> str:

@@ -6,13 +6,12 @@ import hashlib
 import os
 import re
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.workstation.binding import CONNECTED, bound
+from tests.support.workstation.reading import READ, read_on_and_on
 from tests.support.workstation.target import VM, Target
 from tests.support.workstation.vm import CLUSTER, WorkstationVm
 
@@ -22,26 +21,11 @@ STICK_BYTES = 16 << 20
 STICK = "46f4:0001"
 MOVES = 3
 
-# Ends with the first whole pass: until the stick is back, it fails and begins again.
-READ = """
-set -o pipefail
-for _ in {1..400}; do
-    sum=$(dd if="$1" bs=1M iflag=direct status=none 2>/dev/null | sha256sum) && break
-    sleep 0.05
-done
-echo "${sum% *}"
-"""
 WRITE = """
 set -e
 head -c "$2" /dev/urandom >/tmp/content
 dd if=/tmp/content of="$1" bs=1M oflag=direct conv=nocreat,notrunc status=none
 sha256sum </tmp/content
-"""
-READ_ON_AND_ON = """
-while true; do
-    dd if="$1" of=/dev/null bs=64k iflag=direct status=none || sleep 0.05
-done >/dev/null 2>&1 &
-echo $!
 """
 DRIVER_EVENTS = (
     "stdbuf",
@@ -76,14 +60,6 @@ asyncio.run(main())
 
 def disk(serial: str) -> str:
     return f"/dev/disk/by-id/usb-QEMU_QEMU_HARDDISK_{serial}-0:0"
-
-
-@asynccontextmanager
-async def read_on_and_on(target: Target, path: str) -> AsyncIterator[None]:
-    """Have the target read a disk until the context ends, whether it is there or not."""
-    pid = (await target.shell(READ_ON_AND_ON, path)).strip()
-    yield
-    await target.run("kill", pid)
 
 
 @pytest.fixture
