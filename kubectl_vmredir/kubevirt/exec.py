@@ -85,8 +85,8 @@ class PodExec:
             script: For ``sh -c``; a text of ours, with nothing of the cluster in it.
             *arguments: What it finds as ``$1`` and on.
             last_word: The line that it ends with if all went well: no exit status can be trusted.
-            stdin: What it may read. It must not wait for the end of it, which not every API
-                server can tell.
+            stdin: What it reads, all of it: with the rest unsent its answer can be lost. It must
+                not wait for the end of it, which not every API server can tell.
 
         Raises:
             ExecFailed: If it did not come to its last word, or not in time.

@@ -12,7 +12,6 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from kubectl_vmredir.errors import ExecFailed
 from kubectl_vmredir.model import SLOT_COUNT
 
 if TYPE_CHECKING:
@@ -53,21 +52,24 @@ done
 echo probed
 """
 
+# $1 path of the program, $2 its sha256.
+_LOOK: Final = """
+[ -x "$1" ] && echo "$2  $1" | sha256sum -c --status 2>/dev/null && echo present
+echo looked
+"""
+
 # $1 folder, $2 path of the program, $3 its sha256, $4 its size in bytes.
-_INSTALL: Final = """
+_PLACE: Final = """
 umask 077
 new=$2.$$
 mkdir -p "$1" && chmod 700 "$1" || exit 3
-if [ -x "$2" ] && echo "$3  $2" | sha256sum -c --status 2>/dev/null; then
-    echo present
-elif head -c "$4" >"$new" && echo "$3  $new" | sha256sum -c --status &&
+if head -c "$4" >"$new" && echo "$3  $new" | sha256sum -c --status &&
     chmod 700 "$new" && mv "$new" "$2"; then
     echo placed
 else
     rm -f "$new"
     exit 4
 fi
-echo installed
 """
 
 # $1 folder. What still runs keeps its file open and goes on.
@@ -174,19 +176,18 @@ class PodEdges:
             ClusterError: As :meth:`~kubectl_vmredir.kubevirt.exec.PodExec.open`.
         """
         path = f"{folder}/edge-{program.sha256[:16]}"
-        said = await self._exec.run(
+        # Asked apart: who sends to a command that does not read may lose its answer.
+        if await self._exec.run(pod, _LOOK, path, program.sha256, last_word="looked"):
+            return InstalledEdge(path, folder, fresh=False)
+        size = str(len(program.data))
+        await self._exec.run(
             pod,
-            _INSTALL,
-            folder,
-            path,
-            program.sha256,
-            str(len(program.data)),
-            last_word="installed",
+            _PLACE,
+            *(folder, path, program.sha256, size),
+            last_word="placed",
             stdin=program.data,
         )
-        if said not in ("present\n", "placed\n"):
-            raise ExecFailed(f"pod {pod}: installing the edge ended with an unknown answer")
-        return InstalledEdge(path, folder, fresh=said == "placed\n")
+        return InstalledEdge(path, folder, fresh=True)
 
     async def remove(self, pod: PodRef, folder: str) -> None:
         """Remove all that is ours from a pod.
