@@ -35,11 +35,22 @@ def main() -> int:
 
                 return completing.main(words)
             case _:
+                _give_back_what_is_left()
+
                 from kubectl_vmredir.cli import main as command
 
                 return command.main()
     except KeyboardInterrupt:
         return _INTERRUPTED
+
+
+def _give_back_what_is_left() -> None:
+    """Begin with the devices of former processes: the rest takes longer to load than they need."""
+    from pathlib import Path
+
+    from kubectl_vmredir.usb import leftover
+
+    leftover.begin_to_give_back(leftover.claims_folder(), root=Path("/"))
 
 
 if __name__ == "__main__":

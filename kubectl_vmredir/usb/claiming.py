@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
@@ -23,6 +23,7 @@ from kubectl_vmredir.usb import library
 from kubectl_vmredir.usb.discovery import sysfs_path
 from kubectl_vmredir.usb.holders import USBFS, find_holders
 from kubectl_vmredir.usb.journal import Claim, FormerDriver, Holding, unwritable
+from kubectl_vmredir.usb.leftover import open_node
 from kubectl_vmredir.usb.tree import Tree
 
 if TYPE_CHECKING:
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
 
     from kubectl_vmredir.model import LocalDevice
     from kubectl_vmredir.usb.journal import Entry, Journal
-
-
-class NotPlugged(UsbError):
-    """Nothing is to be given back: the device is gone, or was given back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,34 +95,6 @@ def prepare(
         return Prepared(node, entry)
 
 
-def open_left(entry: Entry, journal: Journal, root: Path) -> tuple[int, Claim]:
-    """Return a descriptor of the node of a device that a process of ours left, and its claim.
-
-    Raises:
-        NotPlugged: If there is nothing to be given back.
-        UsbError: If the node cannot be opened.
-    """
-    with suppress(OSError):  # no room: then who finds the port locked reads of its former process
-        entry.sign(given_back=True)
-    claim = entry.read()
-    if claim is None or claim.boot_id != journal.boot_id:
-        raise NotPlugged("nothing was left")
-    tree = Tree(root)
-    there = [
-        tree.attribute(f"sys/bus/usb/devices/{claim.port_path}/{name}")
-        for name in ("idVendor", "idProduct", "busnum", "devnum")
-    ]
-    if there != [*str(claim.ids).split(":"), str(claim.bus), str(claim.address)]:
-        raise NotPlugged("the device is gone")
-    path = root / f"dev/bus/usb/{claim.bus:03}/{claim.address:03}"
-    try:
-        return _open_node(path), claim
-    except OSError as exc:
-        if exc.errno in (errno.ENOENT, errno.ENODEV):
-            raise NotPlugged("the device is gone") from exc
-        raise UsbError(f"cannot open {path}: {exc.strerror}") from exc
-
-
 def _lock(device: LocalDevice, journal: Journal, releasing: Collection[int]) -> Entry:
     while (entry := journal.lock(device.port_path)) is None:
         match journal.holding(device.port_path):
@@ -145,18 +114,13 @@ def _lock(device: LocalDevice, journal: Journal, releasing: Collection[int]) -> 
 def _open(device: LocalDevice, root: Path) -> int:
     assert device.node is not None, "a device of this machine has a node"
     try:
-        return _open_node(root / device.node.removeprefix("/"))
+        return open_node(root / device.node.removeprefix("/"))
     except PermissionError as exc:
         raise DevicePermissionDenied(device) from exc
     except OSError as exc:
         if exc.errno in (errno.ENOENT, errno.ENODEV):
             raise DeviceNotFound(DeviceSelector.of(device)) from exc
         raise UsbError(f"cannot open {device.node}: {exc.strerror}") from exc
-
-
-def _open_node(path: Path) -> int:
-    # Whatever the node is, it shall not become our terminal.
-    return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
 
 
 def _describe(device: LocalDevice, folder: Path, journal: Journal) -> Claim:

@@ -26,9 +26,10 @@ from kubectl_vmredir.errors import UsbError
 from kubectl_vmredir.program import program
 from kubectl_vmredir.service.ports import UsbHostSockets
 from kubectl_vmredir.usb.child import NAME, REFUSED
-from kubectl_vmredir.usb.claiming import NotPlugged, open_left, prepare
+from kubectl_vmredir.usb.claiming import prepare
 from kubectl_vmredir.usb.discovery import ROOT
 from kubectl_vmredir.usb.journal import PATIENCE_S
+from kubectl_vmredir.usb.leftover import CALL_LIMIT_S, open_left
 from kubectl_vmredir.usb.threads import in_thread
 
 if TYPE_CHECKING:
@@ -40,10 +41,6 @@ if TYPE_CHECKING:
     from kubectl_vmredir.usb.journal import Claim, Entry, Journal
 
 logger = logging.getLogger(__name__)
-
-CALL_LIMIT_S: Final = 10
-"""How long a usb-host may be in the kernel at once: as long as a device, or its driver, may hang.
-"""
 
 _GRACE_S: Final = 2.0
 """What a process that gives a device back may take above that."""
@@ -213,11 +210,11 @@ class UsbHosts:
                     return
                 with entry:
                     opening = partial(open_left, entry, self._journal, self._root)
-                    try:
-                        node, claim = await in_thread(opening, name=name)
-                    except NotPlugged:
+                    left = await in_thread(opening, name=name)
+                    if left is None:
                         entry.clear()
                         return
+                    node, claim = left
                     status = await self._put_back(node, claim, entry)
                     if status == 0:
                         entry.clear()

@@ -8,11 +8,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-import platformdirs
-
 from kubectl_vmredir.usb.discovery import ROOT
 from kubectl_vmredir.usb.hotplug import Hotplug
 from kubectl_vmredir.usb.journal import Journal, read_boot_id
+from kubectl_vmredir.usb.leftover import claims_folder
 from kubectl_vmredir.usb.process import UsbHosts
 from kubectl_vmredir.usb.threads import in_thread
 from kubectl_vmredir.usb.use import look
@@ -50,8 +49,7 @@ class UsbDevices:
     ) -> None:
         self._server_hosts = server_hosts
         self._root = root
-        folder = claims or platformdirs.user_state_path("kubectl-vmredir") / "claims"
-        self._journal = Journal(folder, boot_id=read_boot_id(root))
+        self._journal = Journal(claims or claims_folder(), boot_id=read_boot_id(root))
         self._hotplug = hotplug or Hotplug()
         self._hosts = UsbHosts(self._journal, root=root)
         self._stack = AsyncExitStack()

@@ -11,7 +11,6 @@ import pytest
 
 from kubectl_vmredir.errors import UsbError
 from kubectl_vmredir.model import VendorProduct
-from kubectl_vmredir.usb.claiming import NotPlugged, open_left
 from kubectl_vmredir.usb.journal import (
     MAX_BYTES,
     Claim,
@@ -294,64 +293,3 @@ def test_the_boot_id_is_the_kernels(tmp_path: Path) -> None:
 
     assert read_boot_id(tmp_path) == "abc"
     assert read_boot_id(tmp_path / "elsewhere") == ""
-
-
-# -- what was left ----------------------------------------------------------------------------
-
-
-def machine_with(root: Path, *, address: int, product: str = "1666") -> None:
-    folder = root / f"sys/bus/usb/devices/{PORT}"
-    folder.mkdir(parents=True)
-    (folder / "idVendor").write_text("0951\n")
-    (folder / "idProduct").write_text(f"{product}\n")
-    (folder / "busnum").write_text("3\n")
-    (folder / "devnum").write_text(f"{address}\n")
-
-
-def test_a_device_that_was_left_is_opened(journal: Journal, tmp_path: Path) -> None:
-    machine_with(tmp_path, address=7)
-    node = tmp_path / "dev/bus/usb/003/007"
-    node.parent.mkdir(parents=True)
-    node.touch()
-    with locked(journal) as entry:
-        entry.write(CLAIM)
-
-        descriptor, claim = open_left(entry, journal, tmp_path)
-
-        assert (claim.device, claim.interfaces) == (CLAIM.device, CLAIM.interfaces)
-        assert journal.holder(PORT) == os.getpid()
-    assert os.path.samestat(os.fstat(descriptor), node.stat())
-    os.close(descriptor)
-
-
-@pytest.mark.parametrize(
-    ("claim", "address", "product"),
-    [
-        pytest.param(None, 7, "1666", id="nothing was left"),
-        pytest.param(replace(CLAIM, boot_id="another"), 7, "1666", id="another boot"),
-        pytest.param(CLAIM, 8, "1666", id="another device"),
-        pytest.param(CLAIM, 7, "1667", id="another device with the address of the former one"),
-    ],
-)
-def test_nothing_is_opened_where_nothing_is_to_be_given_back(
-    journal: Journal, tmp_path: Path, claim: Claim | None, address: int, product: str
-) -> None:
-    machine_with(tmp_path, address=address, product=product)
-    node = tmp_path / f"dev/bus/usb/003/{address:03}"
-    node.parent.mkdir(parents=True)
-    node.touch()
-    with locked(journal) as entry:
-        if claim is not None:
-            entry.write(claim)
-
-        with pytest.raises(NotPlugged):
-            open_left(entry, journal, tmp_path)
-
-
-def test_a_device_whose_node_is_gone_is_not_given_back(journal: Journal, tmp_path: Path) -> None:
-    machine_with(tmp_path, address=7)
-    with locked(journal) as entry:
-        entry.write(CLAIM)
-
-        with pytest.raises(NotPlugged):
-            open_left(entry, journal, tmp_path)
