@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import re
 import shlex
 import signal
+from asyncio.subprocess import Process
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -22,7 +24,7 @@ from kubectl_vmredir.k8s.objects import printable
 from kubectl_vmredir.k8s.tls import CertificatePair
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from kubectl_vmredir.k8s.kubeconfig import ClusterConfig, ExecPlugin
     from kubectl_vmredir.k8s.objects import JsonObject
@@ -133,14 +135,17 @@ def _exec_info(plugin: ExecPlugin, config: ClusterConfig) -> JsonObject:
 async def _run(
     command: list[str], environ: Mapping[str, str], timeout_s: float
 ) -> tuple[int, bytes, bytes]:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=environ,
-        start_new_session=True,  # no terminal to ask on, and its children end with it
-    )
+    async with asyncio.TaskGroup() as group:
+        # Cancelled half done, it would kill the program only, and wait for its children.
+        starting = group.create_task(_start(command, environ), name="exec-plugin-start")
+        try:
+            process = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            if isinstance(process := await starting, Process):
+                await _kill(process)
+            raise
+    if isinstance(process, OSError):
+        raise process
     assert process.stdout is not None
     assert process.stderr is not None
     try:
@@ -150,9 +155,30 @@ async def _run(
             status = await process.wait()
     finally:
         if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+            await _kill(process)
     return status, output.result(), complaint.result()
+
+
+async def _start(command: Sequence[str], environ: Mapping[str, str]) -> Process | OSError:
+    """Start a program; an error is expected, and is a result: raised, it would end the group."""
+    try:
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environ,
+            start_new_session=True,  # no terminal to ask on, and its children end with it
+        )
+    except OSError as exc:
+        return exc
+
+
+async def _kill(process: Process) -> None:
+    """Kill a program and its children, and wait for the end of it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 async def _read(stream: asyncio.StreamReader) -> bytes:

@@ -214,7 +214,7 @@ async def test_cancelled_plugin_is_killed(tmp_path: Path) -> None:
     os.mkfifo(started)
     script = f"sleep 60 & echo $$ $! > {pids}; echo > {started}; wait"
 
-    async with asyncio.TaskGroup() as group:
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         task = group.create_task(run_exec_plugin(shell(script), CONFIG))
         await asyncio.to_thread(started.read_text)
         task.cancel()
