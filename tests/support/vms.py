@@ -179,8 +179,9 @@ class Vm:
         """Migrate, wait for the end of it, and return the VMI."""
         name = await self.migrate()
         vmim = await self.migration(name, objects.is_final)
-        assert objects.phase(vmim) == "Succeeded", objects.status(vmim)
-        return await self.vmi()
+        vmi = await self.vmi()
+        assert objects.phase(vmim) == "Succeeded", objects.migration_state(vmi)
+        return vmi
 
     async def cancel(self, name: str) -> None:
         """Cancel a migration, as ``virtctl migrate-cancel`` does."""
