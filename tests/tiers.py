@@ -18,10 +18,19 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from ctypes.util import find_library
 from dataclasses import dataclass
+from enum import IntEnum
 
 import pytest
 
 from tests.support.peers import peers_folder
+
+
+class Lane(IntEnum):
+    """What a tier's tests do most of the time. A test of two lanes runs in the higher one."""
+
+    WAITING = 0
+    CLUSTERS = 1
+    WORKSTATIONS = 2
 
 
 @dataclass(frozen=True)
@@ -33,14 +42,14 @@ class Tier:
         packages: Debian packages that would bring what is missing.
         missing: Says what is missing; empty when all is there.
         prepare: Command to run before the tests.
-        boots: Whether its tests wait for VMs most of the time: they run beside the others then.
+        lane: Which tests run beside each other: those of one lane run one after the other.
     """
 
     marker: str
     packages: tuple[str, ...]
     missing: Callable[[], str]
     prepare: tuple[str, ...] = ()
-    boots: bool = False
+    lane: Lane = Lane.WAITING
 
 
 def _programs(*names: str) -> str:
@@ -103,14 +112,14 @@ TIERS = (
         _QEMU,
         lambda: _programs("qemu-system-x86_64", "dpkg-deb", "apt-get"),
         _GUEST_IMAGE,
-        boots=True,
+        lane=Lane.CLUSTERS,
     ),
     Tier(
         "workstation",
         (*_QEMU, "erofs-utils"),
         lambda: _programs("qemu-system-x86_64", "mkfs.erofs", "dpkg-deb", "apt-get"),
         _WORKSTATION_IMAGE,
-        boots=True,
+        lane=Lane.WORKSTATIONS,
     ),
     Tier("terminal", ("tmux",), lambda: _programs("tmux")),
     Tier("peers", _KUBECTL, _peers),
@@ -125,7 +134,7 @@ TIERS = (
         (*_KUBECTL, *_QEMU, "ncat", "util-linux"),
         _cluster,
         _GUEST_IMAGE,
-        boots=True,
+        lane=Lane.CLUSTERS,
     ),
 )
 
@@ -153,40 +162,37 @@ def install(packages: Sequence[str]) -> bool:
     return True
 
 
-def _expression(run: Sequence[Tier], barred: Sequence[str], *, booting: bool, plain: bool) -> str:
-    """Return which tests are to run, for pytest; empty for none.
+def _expression(run: Sequence[Tier], barred: Sequence[str], lane: Lane, *, plain: bool) -> str:
+    """Return which tests are to run in a lane, for pytest; empty for none.
 
     Args:
         run: The tiers that are to run.
         barred: Markers of those whose tests must not, whatever else they are marked with.
-        booting: Whether the tests that boot VMs are meant, or the others.
-        plain: Whether the tests of no tier are wanted: they are among the others.
+        lane: Which of their tests are meant.
+        plain: Whether the tests of no tier are wanted: they wait, too.
     """
-    chosen = [tier.marker for tier in run if tier.boots is booting]
-    if plain and not booting:
-        # A test of two tiers may boot a VM.
-        barred = [*barred, *(tier.marker for tier in run if tier.boots)]
-        return " and ".join(f"not {marker}" for marker in barred)
-    if not chosen:
-        return ""
-    return " and ".join([f"({' or '.join(chosen)})", *(f"not {marker}" for marker in barred)])
+    not_here = [*barred, *(tier.marker for tier in run if tier.lane > lane)]
+    refused = [f"not {marker}" for marker in not_here]
+    if plain and lane is Lane.WAITING:
+        return " and ".join(refused)
+    chosen = [tier.marker for tier in run if tier.lane is lane]
+    return " and ".join([f"({' or '.join(chosen)})", *refused]) if chosen else ""
 
 
 def _lanes(run: Sequence[Tier], barred: Sequence[str], *, plain: bool) -> Sequence[Sequence[str]]:
-    """Return the lanes, each as arguments for pytest: what computes, what waits, what boots VMs.
+    """Return what runs side by side, each as arguments for pytest; what computes has its own.
 
     Args:
         run: The tiers that are to run.
         barred: Markers of those whose tests must not, whatever else they are marked with.
         plain: Whether the tests of no tier are wanted.
     """
-    resting = _expression(run, barred, booting=False, plain=plain)
-    booting = _expression(run, barred, booting=True, plain=plain)
+    waiting, *booting = (_expression(run, barred, lane, plain=plain) for lane in Lane)
     others = [f"--ignore={UNIT_TESTS}"] if plain else []
     lanes = [
-        (plain, [UNIT_TESTS, "-m", resting]),
-        (bool(resting), [*others, "-m", resting]),
-        (bool(booting), ["-m", booting]),
+        (plain, [UNIT_TESTS, "-m", waiting]),
+        (bool(waiting), [*others, "-m", waiting]),
+        *((bool(chosen), ["-m", chosen]) for chosen in booting),
     ]
     return [arguments for wanted, arguments in lanes if wanted]
 
