@@ -54,6 +54,13 @@ async def test_libusb_and_libusbredirhost_are_its_own_and_libudev_is_the_systems
     assert re.search(r"loaded from (/usr)?/lib", checks["libudev"])
 
 
+async def test_its_unit_outlasts_an_upgrade(plugin: Cli, krew: Krew) -> None:
+    done = await plugin("agent", "unit")
+
+    link = krew.root / "bin" / "kubectl-vmredir"
+    assert f"ExecStart={link} agent run --keep\n" in done.out
+
+
 async def test_it_serves_a_device_in_a_process_of_its_own(krew: Krew, a_file: BinaryIO) -> None:
     """A node that is no device gets as far as libusb's own answer."""
     data, far_data = socket.socketpair()

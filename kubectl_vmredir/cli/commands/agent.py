@@ -20,7 +20,7 @@ from kubectl_vmredir.cli.output import API_VERSION, document, printable
 from kubectl_vmredir.cli.run import unwrapped
 from kubectl_vmredir.errors import AgentError, AgentGone, ExitCode
 from kubectl_vmredir.model import to_json
-from kubectl_vmredir.program import program
+from kubectl_vmredir.program import lasting_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +122,7 @@ def logs() -> None:
 @command.command("unit")
 def unit() -> None:
     """Print a systemd unit that starts the agent at login, for: systemctl --user."""
-    words = " ".join(_quoted(word) for word in (*program(), "agent", "run", "--keep"))
+    words = " ".join(_quoted(word) for word in (*lasting_program(), "agent", "run", "--keep"))
     click.echo(_UNIT.format(command=words), nl=False)
 
 
