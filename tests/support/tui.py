@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from textual import events
+from textual.keys import _character_to_key
 from textual.pilot import Pilot
 
 from kubectl_vmredir.tui.app import VmRedirApp
@@ -59,6 +61,12 @@ class Tui:
     async def press(self, *keys: str) -> None:
         """Press keys, and wait until all has come of them that comes at once."""
         await self.pilot.press(*keys)
+        await self.pilot.pause()
+
+    async def types(self, text: str) -> None:
+        """Press keys faster than the program hears them."""
+        for character in text:
+            self.app.post_message(events.Key(_character_to_key(character), character))
         await self.pilot.pause()
 
     async def sees(self, *texts: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.widgets import Input
 
 from kubectl_vmredir.model import LocalDevice
 from kubectl_vmredir.tui import acts, command_lines, commands, selection
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _KEEP: Final = "act('keep')"
 _PAUSE: Final = "act('pause')"
+_TYPING: Final = ("filter", "command_line")
 _NO_CONTEXT: Final = "the kubeconfig has no other context"
 
 
@@ -51,9 +53,10 @@ class MainScreen(Screen[None]):
         Binding("enter,b", "bind", "Bind",
                 tooltip="Plug in: choose a device, then a slot, or the other way round."),
         *acts.bindings(),
-        Binding("slash", "filter", "Filter",
+        # Priority: what is typed behind them, however fast, is no key any more.
+        Binding("slash", "filter", "Filter", priority=True,
                 tooltip="Show only what has these words; !word leaves out."),
-        Binding("colon", "command_line", "Command", tooltip="Type a command."),
+        Binding("colon", "command_line", "Command", priority=True, tooltip="Type a command."),
         Binding("n", "namespace", "Namespace", tooltip="Show the VMs of another namespace."),
         Binding("a", "all_namespaces", "All", tooltip="Show the VMs of all namespaces, or of one."),
         Binding("x", "context", "Context", tooltip="Go to another context of the kubeconfig."),
@@ -117,6 +120,11 @@ class MainScreen(Screen[None]):
         if self._seeks_slot and self._picked is not None:  # the VMs come later than the key
             self._seeks_slot = not self._panes.vms.move_to_free_slot()
         self._show_keys()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave the keys that open a line to who types in one."""
+        del parameters
+        return not (action in _TYPING and isinstance(self.focused, Input))
 
     def why_not(self, action: str) -> str:
         """Return why a key cannot act now; empty if it can."""
@@ -206,6 +214,7 @@ class MainScreen(Screen[None]):
     @on(KeyBar.Clicked)
     async def key_clicked(self, event: KeyBar.Clicked) -> None:
         """Do what the key does."""
+        self.set_focus(self._panes.pane.list)
         await self.run_action(event.action)
 
     # -- acting -----------------------------------------------------------------------------

@@ -79,7 +79,7 @@ class CommandLine(Input):
         """Begin to type."""
         self.value = ""
         self.add_class("-open")
-        self.focus()
+        self.screen.set_focus(self)  # at once: the next key is for this line
 
     def action_cursor_right_end(self) -> None:
         """Take what is offered, if anything is."""

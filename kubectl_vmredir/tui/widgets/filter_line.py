@@ -70,7 +70,7 @@ class FilterLine(Input):
     def open(self) -> None:
         """Begin to type."""
         self.add_class("-open")
-        self.focus()
+        self.screen.set_focus(self)  # at once: the next key is for this line
 
     def set_filter(self, words: str) -> None:
         """Filter by these words, without typing."""

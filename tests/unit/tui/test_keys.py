@@ -16,6 +16,8 @@ from kubectl_vmredir.tui.keys import full, key_names
 from kubectl_vmredir.tui.screens.dialog import DEAF_S
 from kubectl_vmredir.tui.screens.log_screen import LogScreen
 from kubectl_vmredir.tui.screens.main_screen import MainScreen
+from kubectl_vmredir.tui.widgets.command_line import CommandLine
+from kubectl_vmredir.tui.widgets.key_bar import KeyBar
 from kubectl_vmredir.tui.widgets.row_list import RowList
 from tests.support.scripted_service import (
     FEDORA,
@@ -543,6 +545,39 @@ async def test_a_command_that_does_not_exist_is_refused_with_the_one_that_was_me
 
         assert tui.app.is_running
         assert isinstance(tui.app.focused, RowList)
+
+
+@pytest.mark.parametrize("pane", ["1", "2", "3"])
+async def test_a_command_that_is_typed_fast_is_no_keys(service: ScriptedService, pane: str) -> None:
+    async with running(service) as tui:
+        await tui.sees("smartcard")
+        await tui.press(pane)
+        await tui.types(":unbimd x/y:z")
+        await tui.sees("unbimd x/y:z")
+        await tui.press("enter")
+        await tui.sees("there is no command 'unbimd'")
+
+        assert isinstance(tui.app.screen, MainScreen)
+
+
+async def test_a_filter_that_is_typed_fast_is_no_keys(service: ScriptedService) -> None:
+    async with running(service) as tui:
+        await tui.sees("smartcard")
+        await tui.types("/yubi:/nu")
+        await tui.sees("yubi:/nu")
+
+        assert isinstance(tui.app.screen, MainScreen)
+
+
+async def test_a_click_opens_the_command_line_for_who_types_a_filter(
+    service: ScriptedService,
+) -> None:
+    async with running(service) as tui:
+        await tui.sees("smartcard")
+        await tui.press("slash", "y")
+        bar = tui.app.screen.query_one(KeyBar)
+        bar.post_message(KeyBar.Clicked(bar, "command_line"))
+        await tui.until(lambda: isinstance(tui.app.focused, CommandLine))
 
 
 async def test_q_on_the_command_line_is_the_key(service: ScriptedService) -> None:
