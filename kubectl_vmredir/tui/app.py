@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from functools import partial
@@ -160,6 +161,16 @@ class VmRedirApp(App[None]):
             for screen in self.screen_stack:
                 if isinstance(screen, MainScreen | Dialog | DetailsScreen):
                     screen.show(self._feed.world)
+
+    def action_suspend_process(self) -> None:
+        """Stop the whole job, as the terminal does it for others: a shell waits for make, too."""
+        if self._driver is None or not self._driver.can_suspend:
+            return
+        with self.suspend():
+            # Textual's handler stops this process alone, and for ever if no shell goes on with it.
+            handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            os.killpg(os.getpgrp(), signal.SIGTSTP)
+            signal.signal(signal.SIGTSTP, handler)
 
     def action_help(self) -> None:
         """Show the keys."""

@@ -51,8 +51,17 @@ class Screen:
 
 
 @asynccontextmanager
-async def in_tmux(cli: Cli, *arguments: str, size: tuple[int, int]) -> AsyncIterator[Screen]:
-    """Start the command in a terminal of that many columns and lines; end both at the end."""
+async def in_tmux(
+    cli: Cli, *arguments: str, size: tuple[int, int], below: str = "{}"
+) -> AsyncIterator[Screen]:
+    """Start the command in a terminal of that many columns and lines; end both at the end.
+
+    Args:
+        cli: The command.
+        arguments: Its arguments.
+        size: Columns and lines.
+        below: The line for a shell that starts it, in place of the braces.
+    """
     variables = shlex.join(f"{name}={value}" for name, value in cli.variables.items())
     program = shlex.join((sys.executable, "-m", "kubectl_vmredir", *arguments))
     with tempfile.TemporaryDirectory(prefix="vmredir-tmux-") as folder:
@@ -60,7 +69,8 @@ async def in_tmux(cli: Cli, *arguments: str, size: tuple[int, int]) -> AsyncIter
         await _tmux(
             socket, "-f", "/dev/null", "new-session", "-d", "-s", _PANE,
             "-x", str(size[0]), "-y", str(size[1]), "-c", str(cli.home),
-            f"env -i TERM=screen-256color {variables} {program}; echo status $?; exec cat",
+            below.format(f"env -i TERM=screen-256color {variables} {program}")
+            + "; echo status $?; exec cat",
         )  # fmt: skip
         await _tmux(socket, "set-option", "-g", "window-size", "manual")
         watcher = await asyncio.create_subprocess_exec(

@@ -30,6 +30,29 @@ async def accept(screen: Screen) -> None:
     await screen.press("Right", "Enter")
 
 
+async def test_ctrl_z_stops_the_job_that_it_is_part_of_and_fg_goes_on(cli: Cli) -> None:
+    job = "bash -mc 'sh -c \"{}; exit\"; echo stopped; read; fg'"
+    async with in_tmux(cli, "demo", "--backend", "sim", size=(80, 24), below=job) as screen:
+        await screen.sees("Virtual Stick FLASH001", "● live")
+        await screen.press("C-z")
+        await screen.sees("stopped")
+        await screen.press("Enter")
+        await screen.sees("Virtual Stick FLASH001", "● live")
+        await screen.press("q")
+        await screen.sees("status 0")
+
+
+async def test_ctrl_z_is_nothing_where_no_shell_could_go_on(cli: Cli) -> None:
+    async with in_tmux(cli, "demo", "--backend", "sim", size=(80, 24)) as screen:
+        await screen.sees("Virtual Stick FLASH001", "● live")
+        await screen.press("C-z", "?")
+        await screen.sees("Plug in: choose a device")
+        await screen.press("Escape")
+        await screen.sees("2 VMs and slots")
+        await screen.press("q")
+        await screen.sees("status 0")
+
+
 @pytest.mark.parametrize("size", [(80, 24), (140, 40)], ids=["80x24", "140x40"])
 async def test_the_tour(cli: Cli, size: tuple[int, int]) -> None:
     async with in_tmux(cli, "demo", "--backend", "sim", size=size) as screen:
