@@ -29,7 +29,8 @@ class NameDialog(Dialog[str]):
         clock: Returns seconds.
         button: What the button says.
         wrong: Says what is wrong with a name; nothing if it is right.
-        known: Names to complete.
+        known: Names to complete. If there are any, what is there to begin with is a proposal, which
+            the first key that is typed replaces.
         value: What is there to begin with.
         placeholder: What is wanted.
         note: What there is to know; may hold untrusted text.
@@ -55,7 +56,7 @@ class NameDialog(Dialog[str]):
             value,
             placeholder=placeholder,
             suggester=SuggestFromList(known) if known else None,
-            select_on_focus=False,
+            select_on_focus=bool(known),
             compact=True,
         )
         self._input.cursor_blink = False

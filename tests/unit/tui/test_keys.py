@@ -547,6 +547,17 @@ async def test_a_command_that_does_not_exist_is_refused_with_the_one_that_was_me
         assert isinstance(tui.app.focused, RowList)
 
 
+async def test_a_context_can_be_typed_over_the_one_that_is_proposed(
+    service: ScriptedService,
+) -> None:
+    async with running(service) as tui:
+        await tui.sees("smartcard")
+        await tui.press("x")
+        await tui.sees("now: lab", "prod")
+        await tui.press(*"prod", "enter")
+        await tui.sees("ctx prod")
+
+
 @pytest.mark.parametrize("pane", ["1", "2", "3"])
 async def test_a_command_that_is_typed_fast_is_no_keys(service: ScriptedService, pane: str) -> None:
     async with running(service) as tui:
