@@ -68,6 +68,11 @@ def of_selection(
     return slots(session, selected.vmi.vmi.ref) if selected.vmi is not None else _NO_LINE
 
 
+def why_none(session: Session) -> str:
+    """Return why there is no command line; empty if that is for a name that cannot be in one."""
+    return "no command line of yours reaches what is shown here" if session.flags is None else ""
+
+
 def _about_vmi(session: Session, command: str, vmi: VmiRef) -> str:
     if not (_is_name(vmi.name) and _is_name(vmi.namespace)):
         return _NO_LINE

@@ -144,7 +144,10 @@ class BindDialog(Dialog["BindRequest"]):
             rows += _findings(plan)
         self._rows = rows
         self._plan.show_pairs(rows)
-        self._command.show(command_line(command_lines.bind(self._session, request)))
+        command = command_lines.bind(self._session, request)
+        self._command.show(
+            command_line(command) if command else plain(command_lines.why_none(self._session))
+        )
         self.query_one(f"#{BIND}", Button).disabled = plan is None or plan.trouble is not None
 
     def _show_plan(self, plan: BindPlan) -> None:

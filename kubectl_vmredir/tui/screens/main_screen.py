@@ -388,8 +388,9 @@ class MainScreen(Screen[None]):
         if reason := selection.why_no_session(self._feed.world):
             return reason
         session = self._feed.world.session
-        if session is not None and session.flags is None:
-            return "no command line of yours reaches what is shown here"
+        assert session is not None, "it has just been seen"
+        if reason := command_lines.why_none(session):
+            return reason
         return "a command line needs a device (1) and a VM with slots (2)"
 
 

@@ -30,6 +30,13 @@ def test_a_bind_of_a_window_of_its_own_is_one_in_the_foreground() -> None:
     assert "--foreground" in command_lines.bind(session, BindRequest(OF_STICK, FEDORA, "flash"))
 
 
+def test_it_is_said_why_there_is_none() -> None:
+    nobody = dataclasses.replace(SESSION, flags=None)
+
+    assert "no command line of yours" in command_lines.why_none(nobody)
+    assert not command_lines.why_none(SESSION)
+
+
 def test_what_no_command_line_can_mean_has_none() -> None:
     session = dataclasses.replace(SESSION, flags=None)
 
