@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 _MASS_STORAGE: Final = 8
 
 STORAGE_NOTE: Final = (
-    "a migration of the VM unplugs the disk and plugs it in again: what the guest has not written "
-    "to it by then is lost, as at a surprise removal"
+    "a migration unplugs the disk for a moment: what the guest has not written by then is lost"
 )
 """True while the handover is cold or warm (docs/migration.md)."""
 

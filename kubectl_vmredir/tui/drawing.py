@@ -47,12 +47,14 @@ class Column:
         width: Cells; 0 for a share of what the others leave.
         from_width: It is left out of lists that have fewer cells.
         right: Whether it is aligned to the right.
+        share: How much it gets of what the others leave, beside others without a width.
     """
 
     title: str
     width: int = 0
     from_width: int = 0
     right: bool = False
+    share: int = 1
 
 
 def titles(columns: Iterable[Column]) -> Sequence[Content]:
@@ -67,14 +69,14 @@ def line(columns: Sequence[Column], cells: Sequence[Content], width: int) -> Con
         for column, cell in zip(columns, cells, strict=True)
         if width >= column.from_width
     ]
-    shares = sum(not column.width for column, _ in shown)
+    shares = sum(column.share for column, _ in shown if not column.width)
     left = width - sum(column.width for column, _ in shown) - (len(shown) - 1)
     parts: list[Content] = []
     for column, cell in shown:
         size = column.width
         if not size:
-            size = max(left // shares, 1)
-            left, shares = left - size, shares - 1
+            size = max(left * column.share // shares, 1)
+            left, shares = left - size, shares - column.share
         fitted = cell.truncate(size, ellipsis=True, pad=True)
         if column.right and cell.cell_length < size:
             fitted = cell.pad_left(size - cell.cell_length)

@@ -34,7 +34,7 @@ def facts(
     lines = [
         _heading(world, status),
         _way(status),
-        _numbers(status),
+        _numbers(status, room=None if whole else width),
         _traffic(status, world.rates.get(status.id) or Rates(), now, width),
     ]
     if status.reason:
@@ -61,11 +61,11 @@ def event_text(event: StoryEvent) -> str:
     """Return what happened; may hold untrusted text."""
     if (handover := event.handover) is None:
         return event.cause
-    moved = (
+    # The cause says no more: it went with the VM, from node to node.
+    return (
         f"{handover.kind} handover {handover.source_node} → {handover.target_node}, "
         f"link gap {handover.link_gap_ms:.0f} ms"
     )
-    return f"{moved}; {event.cause}" if event.cause else moved
 
 
 def _heading(world: World, status: RedirectionStatus) -> Content:
@@ -105,17 +105,21 @@ def _way(status: RedirectionStatus) -> Content:
     return _pairs(parts)
 
 
-def _numbers(status: RedirectionStatus) -> Content:
+def _numbers(status: RedirectionStatus, room: int | None) -> Content:
+    """Return the numbers, and why the next handover is no better if there is room for it."""
     numbers = status.numbers
-    doubt = f" ({status.handover_doubt})" if status.handover_doubt else ""
     outage = "none" if numbers.last_outage_ms is None else f"{numbers.last_outage_ms:.0f} ms"
-    return _pairs(
-        [
-            ("migrations survived", str(numbers.migrations_survived)),
-            ("last outage", outage),
-            ("next handover", f"{status.handover}{doubt}"),
-        ]
-    )
+    pairs = [
+        ("migrations survived", str(numbers.migrations_survived)),
+        ("last outage", outage),
+        ("next handover", str(status.handover)),
+    ]
+    short = _pairs(pairs)
+    if not status.handover_doubt:
+        return short
+    doubt = Content(f" ({printable(status.handover_doubt)})")
+    fits = room is None or short.cell_length + doubt.cell_length <= room
+    return Content.assemble(short, doubt) if fits else short
 
 
 def _traffic(status: RedirectionStatus, rates: Rates, now: float, width: int) -> Content:

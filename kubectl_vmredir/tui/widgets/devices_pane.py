@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 _COLUMNS: Final = (
     Column("DEVICE"),
-    Column("KIND", 9, from_width=60),
-    Column("ID", 9, from_width=50),
-    Column("PORT", 7, from_width=66),
+    Column("KIND", 9, from_width=69),
+    Column("ID", 9, from_width=59),
+    Column("PORT", 7, from_width=77),
     Column("STATE", 16),
 )
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from kubectl_vmredir.tui.world import World
 
 _COLUMNS: Final = (
-    Column("VM / SLOT"),
+    Column("VM / SLOT", share=4),
     Column("STATE", 16),
-    Column("WHERE / WHAT"),
+    Column("WHERE / WHAT", share=5),
     Column("MIGRATES", 8, from_width=72),
 )
 

@@ -49,6 +49,12 @@ def test_columns_without_a_width_share_what_is_left() -> None:
     assert line(columns, [Content("a"), Content("b"), Content("c")], 13).plain == "a    b   c   "
 
 
+def test_a_column_with_a_larger_share_gets_more_of_what_is_left() -> None:
+    columns = (Column("A"), Column("B", share=3))
+
+    assert line(columns, [Content("a"), Content("b")], 9).plain == "a  b     "
+
+
 @given(text=st.text(), width=st.integers(3, 60))
 def test_a_line_is_as_wide_as_asked_whatever_a_device_calls_itself(text: str, width: int) -> None:
     drawn = line(COLUMNS, [plain(text), Content("0951"), Content("free")], width)
