@@ -20,9 +20,10 @@ def matcher(text: str) -> Callable[[str], bool]:
 
     def matches(candidate: str) -> bool:
         candidate = candidate.lower()
-        return all(word in candidate for word in wanted) and not any(
-            word in candidate for word in unwanted
-        )
+        for word in wanted:  # most texts end here, and there are many of them
+            if word not in candidate:
+                return False
+        return not any(word in candidate for word in unwanted)
 
     return matches
 

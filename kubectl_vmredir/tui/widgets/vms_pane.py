@@ -90,6 +90,7 @@ class VmsPane(Pane[TreeRow]):
             self.list.redraw()
             return
         self._revision = world.vmis_revision
+        self._known = {ref: self._made(entry) for ref, entry in (world.vmis or {}).items()}
         self.set_class(world.vmis_bad is not None or world.unopened is not None, "-old")
         self.refilter()
 
@@ -121,31 +122,27 @@ class VmsPane(Pane[TreeRow]):
         """Show the VMs that pass the filter: by their own names, or those of their slots."""
         if self._world is None:
             return
-        vmis = self._world.vmis or {}
-        matches, filtered = self.matches, self.filtered
-        shown = [self._made(entry) for entry in vmis.values()]
-        if filtered:
+        shown = list(self._known.values())
+        if self.filtered:
+            matches = self.matches
             shown = [known for known in shown if matches(known.searched)]
+        folded = self._folded
         rows = [
             row
             for known in shown
-            for row in (known.rows[:1] if known.vmi.vmi.ref in self._folded else known.rows)
+            for row in (known.rows[:1] if folded and known.vmi.vmi.ref in folded else known.rows)
         ]
-        if len(self._known) > len(vmis):
-            self._known = {ref: made for ref, made in self._known.items() if ref in vmis}
-        hidden = len(vmis) - len(shown)
+        hidden = len(self._known) - len(shown)
         scope = "all namespaces" if self._world.scope is None else printable(self._world.scope)
         if self._world.session is None:
             scope = ""
-        count = f"{len(shown)} of {len(vmis)}, {scope}" if hidden else scope
+        count = f"{len(shown)} of {len(self._known)}, {scope}" if hidden else scope
         self.show_rows(rows, empty.vmis(self._world, shown=len(shown), hidden=hidden), count)
 
     def _made(self, entry: VmiSlots) -> _Known:
         """Return what is made of a VM; once, as long as the VM stays as it is."""
         known = self._known.get(entry.vmi.ref)
-        if known is None or known.vmi is not entry:
-            known = self._known[entry.vmi.ref] = _Known.of(entry)
-        return known
+        return known if known is not None and known.vmi is entry else _Known.of(entry)
 
     def _row_cells(self, row: TreeRow) -> Sequence[Content]:
         if row.slot is None:
