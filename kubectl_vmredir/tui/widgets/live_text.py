@@ -27,5 +27,12 @@ class LiveText(Static):
     def show(self, content: Content) -> None:
         """Show this."""
         if not content.is_same(self._shown):
-            self._shown = content
-            self.update(content)
+            before, self._shown = self._shown, content
+            self.update(content, layout=self._moves_others(before, content))
+
+    def _moves_others(self, before: Content, after: Content) -> bool:
+        """Return whether it takes more lines than before, or fewer."""
+        if not self.styles.auto_dimensions:
+            return False
+        rules, width = self.styles.get_rules(), self.content_size.width
+        return not width or (before.get_height(rules, width) != after.get_height(rules, width))

@@ -122,8 +122,11 @@ class Panes(Vertical):
         self.at = number
         if number != REDIRECTION:
             self._subject = number
-        for pane, name in _CLASSES.items():
-            self.set_class(pane == number, name)
+        # A wide screen shows all panes: there nothing has to be styled anew.
+        self.update_classes(
+            {name: pane == number for pane, name in _CLASSES.items()},
+            update=self.screen.has_class("-narrow"),
+        )
         self._tabs.show_active(number)
         self.pane.list.focus()
         self._moved()
