@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import on
 from textual.binding import Binding, BindingType
+from textual.reactive import Reactive
 from textual.screen import Screen
 from textual.widgets import Input
 
@@ -79,6 +80,9 @@ class MainScreen(Screen[None]):
 
     HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - Textual declares it for instances
     AUTO_FOCUS = ""
+
+    focused = Reactive(None, repaint=False)
+    """What has the focus, and what had it, are painted anew without the rest of the screen."""
 
     def __init__(
         self, feed: Feed, *, clock: Callable[[], float], wall_clock: Callable[[], float]
