@@ -32,6 +32,8 @@ KEYS: Final = 200
 FEW, MANY = (10, 5), (10_000, 200)
 """VMs and devices."""
 QUIET_S: Final = 5.0
+ANSWERED_S: Final = 0.1
+"""A key is answered when nothing more was written for so long."""
 LIMIT_S: Final = 60.0
 
 MOST_BARE_PYTHONS: Final = {"--help": 15.0, "devices": 30.0, "first paint": 60.0}
@@ -41,6 +43,14 @@ MOST_GROWTH: Final = 2.0
 
 _PYTHON: Final = (sys.executable, "-m", "kubectl_vmredir")
 _SHOWN: Final = b"1 USB devices"
+
+_ESCAPE: Final = "\x1b[27u"
+"""As kitty's keyboard protocol says it. To other terminals the key is the first byte of many
+sequences, and Textual waits 100 ms, or 200 ms, whether one comes: that is no painting."""
+_PRESSED: Final = (
+    "j", "j", "\x1b[6~", "k", "\x1b[5~", "/", "0", "1", "\x7f", _ESCAPE, "1", "\t", "\t", "2",
+)  # fmt: skip
+"""Move, page, filter, and go to each pane; it ends where it began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +84,42 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """How long keys take to be answered, in milliseconds.
+
+    Attributes:
+        first_ms: From a key to the first that it changes on the screen, 95 %.
+        whole_ms: From a key to the last that it changes, 95 %.
+        cpu_ms: CPU time of the program for a key, in the mean.
+        idle_bytes: What was written afterwards in :data:`QUIET_S` in which nothing changed.
+    """
+
+    first_ms: float
+    whole_ms: float
+    cpu_ms: float
+    idle_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything that was measured.
 
     Attributes:
         starts: How long things take to begin.
-        key_few_ms: From a key to what it changes, 95 %, with few things to show.
-        key_many_ms: The same with many.
-        idle_bytes: What is written to the terminal in :data:`QUIET_S` in which nothing changes.
+        few: How long keys take with few things to show.
+        many: The same with many.
     """
 
     starts: Sequence[Start]
-    key_few_ms: float
-    key_many_ms: float
-    idle_bytes: int
+    few: Answers
+    many: Answers
 
     @property
     def ok(self) -> bool:
         """Whether all that is required is so."""
         quick = all(start.ratio <= start.most_ratio for start in self.starts)
-        return quick and self.key_many_ms <= MOST_GROWTH * self.key_few_ms and not self.idle_bytes
+        steady = self.many.first_ms <= MOST_GROWTH * self.few.first_ms
+        return quick and steady and not self.many.idle_bytes
 
 
 class Terminal:
@@ -204,33 +230,37 @@ def _median(taken: Sequence[Taken]) -> Taken:
     )
 
 
-def keys(vms: int, devices: int, presses: int) -> tuple[float, int]:
-    """Press keys that move, page and filter.
-
-    Returns:
-        From a key to the first of what it changes, 95 %, in milliseconds; and how many bytes
-        were written afterwards while nothing changed.
-    """
+def answers(vms: int, devices: int, presses: int) -> Answers:
+    """Press keys that move, page, filter and change panes, and wait for the answer to each."""
     program = (sys.executable, "-m", "benchmarks.screen_of_many", str(vms), str(devices))
     with on_a_terminal(*program) as terminal:
         terminal.until(b"live")
         terminal.press("2")
         terminal.settle()
-        delays = []
-        pressed = ("j", "j", "\x1b[6~", "k", "\x1b[5~", "/", "0", "1", "\x1b[3~", "\x1b")
+        first_ms: list[float] = []
+        whole_ms: list[float] = []
+        cpu_before_ms = terminal.cpu_ms
         for number in range(presses):
+            key = _PRESSED[number % len(_PRESSED)]
             began = time.perf_counter()
-            terminal.press(pressed[number % len(pressed)])
-            if terminal.read(1.0):  # a key that changes nothing is none that is waited for
-                delays.append((time.perf_counter() - began) * 1000)
-            while terminal.read(0.1):
-                pass
+            terminal.press(key)
+            written_ms: list[float] = []
+            while terminal.read(ANSWERED_S if written_ms else LIMIT_S):
+                written_ms.append((time.perf_counter() - began) * 1000)
+            assert written_ms, f"{key!r} changes nothing"
+            first_ms.append(written_ms[0])
+            whole_ms.append(written_ms[-1])
+        cpu_ms = (terminal.cpu_ms - cpu_before_ms) / presses
         terminal.settle()
         idle = 0
         until = time.perf_counter() + QUIET_S
         while (left := until - time.perf_counter()) > 0:
             idle += len(terminal.read(left))
-    return statistics.quantiles(delays, n=20)[-1], idle
+    return Answers(_almost_all(first_ms), _almost_all(whole_ms), cpu_ms, idle)
+
+
+def _almost_all(taken_ms: Sequence[float]) -> float:
+    return statistics.quantiles(taken_ms, n=20)[-1]
 
 
 def main() -> int:
@@ -240,9 +270,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--keys", type=int, default=KEYS)
     options = parser.parse_args()
-    few, _ = keys(*FEW, options.keys)
-    many, idle = keys(*MANY, options.keys)
-    report = Report(starts(options.rounds), few, many, idle)
+    few, many = answers(*FEW, options.keys), answers(*MANY, options.keys)
+    report = Report(starts(options.rounds), few, many)
     if options.output == "json":
         print(json.dumps({**asdict(report), "ok": report.ok}, indent=2))
     else:
@@ -256,18 +285,20 @@ def _text(report: Report) -> str:
          f"CPU {start.bare_cpu_ms:.0f} ms", f"{start.ratio:.1f}", f"<= {start.most_ratio:.0f}"]
         for start in report.starts
     ]  # fmt: skip
-    growth = report.key_many_ms / report.key_few_ms
+    few, many = report.few, report.many
     rows += [
-        [
-            "key to paint, 95 %, 10,000 VMs",
-            f"{report.key_many_ms:.0f} ms",
-            f"{report.key_few_ms:.0f} ms with 10",
-            f"{growth:.1f}",
-            f"<= {MOST_GROWTH:.0f}",
-        ],
-        ["written in 5 s without a change", f"{report.idle_bytes} bytes", "", "", "0"],
+        _growth("key to paint, 95 %, 10,000 VMs", few.first_ms, many.first_ms, MOST_GROWTH),
+        _growth("key to all of its paint, 95 %", few.whole_ms, many.whole_ms),
+        _growth("CPU for a key", few.cpu_ms, many.cpu_ms),
+        ["written in 5 s without a change", f"{many.idle_bytes} bytes", "", "", "0"],
     ]
     return "\n".join(table(["", "median", "bare Python", "ratio", "required"], rows))
+
+
+def _growth(name: str, few_ms: float, many_ms: float, most: float | None = None) -> list[str]:
+    required = f"<= {most:.0f}" if most is not None else ""
+    growth = f"{many_ms / few_ms:.1f}"
+    return [name, f"{many_ms:.0f} ms", f"{few_ms:.0f} ms with 10", growth, required]
 
 
 if __name__ == "__main__":
