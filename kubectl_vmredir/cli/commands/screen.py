@@ -15,7 +15,6 @@ from kubectl_vmredir.agent.places import Places
 from kubectl_vmredir.bootstrap import account, context_names, examine_usb, log_file, open_service
 from kubectl_vmredir.cli.log import log_to
 from kubectl_vmredir.cli.options import ClusterCommand
-from kubectl_vmredir.cli.reaching import service_in_agent
 from kubectl_vmredir.errors import ExitCode, VmRedirError
 from kubectl_vmredir.tui.app import run
 from kubectl_vmredir.tui.session import Entrance, Session
@@ -67,6 +66,8 @@ def show(program: Callable[[], Coroutine[Any, Any, signal.Signals | None]]) -> i
 @asynccontextmanager
 async def _in_agent(options: Options, context: str | None) -> AsyncIterator[Session]:
     """Open a session with the agent, which keeps what is redirected when the session is left."""
+    from kubectl_vmredir.cli.reaching import service_in_agent  # late: it is not needed to paint
+
     options = replace(options, context=context or options.context)
     whom = account(options)
     async with service_in_agent(options) as reached:
