@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-LIMIT_S: Final = 30.0
+LIMIT_S: Final = 60.0
 _ROOT: Final = Path(__file__).parents[2]
 
 

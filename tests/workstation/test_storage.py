@@ -36,7 +36,7 @@ DRIVER_EVENTS = (
     "--subsystem-match=usb/usb_interface",
 )
 COUNT_RESETS = """
-import asyncio, sys
+import asyncio, logging, sys
 from kubectl_vmredir.bootstrap import Options, open_service
 from kubectl_vmredir.model import DeviceSelector, VmiRef
 from kubectl_vmredir.service.interface import BindRequest, NumbersSampled, StoryAdded
@@ -54,6 +54,7 @@ async def main():
                     case NumbersSampled(numbers=numbers):
                         print(f"resets={numbers.resets_forwarded}", flush=True)
 
+logging.basicConfig(level=logging.INFO)
 asyncio.run(main())
 """
 

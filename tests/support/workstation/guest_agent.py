@@ -26,7 +26,7 @@ DEVICES: Final = (
 )  # fmt: skip
 """What QEMU must have for it."""
 
-LIMIT_S: Final = 60.0
+LIMIT_S: Final = 120.0
 """For one wait; the VM runs without hardware acceleration."""
 _LINE_MAX_BYTES: Final = 1 << 20
 
