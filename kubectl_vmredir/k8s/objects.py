@@ -39,8 +39,19 @@ def printable(text: str) -> str:
 
 def metadata(obj: JsonObject) -> JsonObject:
     """Return ``metadata`` of an object, empty if it has none."""
-    found = obj.get("metadata")
+    return part(obj, "metadata")
+
+
+def part(parent: JsonObject, key: str) -> JsonObject:
+    """Return an object within an object, empty if there is none."""
+    found = parent.get(key)
     return found if isinstance(found, dict) else {}
+
+
+def text(parent: JsonObject, key: str) -> str:
+    """Return a text within an object, as :func:`printable` does; empty if there is none."""
+    found = parent.get(key)
+    return printable(found) if isinstance(found, str) else ""
 
 
 def as_yaml(obj: JsonObject) -> str:

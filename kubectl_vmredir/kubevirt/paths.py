@@ -60,13 +60,17 @@ def migrate(ref: VmiRef) -> str:
     return _subresource("virtualmachines", ref, "migrate")
 
 
+def pods(namespace: str) -> str:
+    """Return the path of the pods of a namespace."""
+    return f"/api/v1/namespaces/{quote(namespace, safe='')}/pods"
+
+
 def pod_exec(namespace: str, pod: str, container: str, command: Sequence[str]) -> str:
     """Return path and query of a command that runs in a container of a pod, without a terminal."""
     streams = [("stdin", "true"), ("stdout", "true"), ("stderr", "true"), ("tty", "false")]
     options = [("container", container), *streams]
     query = urlencode([*options, *(("command", argument) for argument in command)], quote_via=quote)
-    names = f"namespaces/{quote(namespace, safe='')}/pods/{quote(pod, safe='')}"
-    return f"/api/v1/{names}/exec?{query}"
+    return f"{pods(namespace)}/{quote(pod, safe='')}/exec?{query}"
 
 
 def _collection(resource: str, namespace: str | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kubectl_vmredir.k8s.objects import metadata, printable
+from kubectl_vmredir.k8s.objects import metadata, part, text
 from kubectl_vmredir.model import (
     MigrationUid,
     MigrationView,
@@ -32,32 +32,32 @@ if TYPE_CHECKING:
 
 def vmi_view(vmi: JsonObject) -> VmiView:
     """Return what matters of a VirtualMachineInstance."""
-    meta, spec, status = metadata(vmi), _part(vmi, "spec"), _part(vmi, "status")
-    devices = _part(_part(spec, "domain"), "devices")
+    meta, spec, status = metadata(vmi), part(vmi, "spec"), part(vmi, "status")
+    devices = part(part(spec, "domain"), "devices")
     proposed = _proposed_names(devices)
     passthrough = isinstance(devices.get("clientPassthrough"), dict) or bool(proposed)
     slots, problem = _slots(meta, proposed) if passthrough else ((), "")
     migration = status.get("migrationState")
     return VmiView(
-        ref=VmiRef(_text(meta, "namespace"), _text(meta, "name")),
-        uid=VmiUid(_text(meta, "uid")),
-        phase=_text(status, "phase"),
-        node=_text(status, "nodeName"),
+        ref=VmiRef(text(meta, "namespace"), text(meta, "name")),
+        uid=VmiUid(text(meta, "uid")),
+        phase=text(status, "phase"),
+        node=text(status, "nodeName"),
         client_passthrough=passthrough,
         slots=slots,
         migratable=_condition(status, "LiveMigratable"),
         migration=_migration_view(migration) if isinstance(migration, dict) else None,
-        deleting=bool(_text(meta, "deletionTimestamp")),
-        architecture=_text(spec, "architecture"),
+        deleting=bool(text(meta, "deletionTimestamp")),
+        architecture=text(spec, "architecture"),
         slots_problem=problem,
     )
 
 
 def essence_of_vmi(vmi: JsonObject) -> JsonObject:
     """Return a VirtualMachineInstance with no more than :func:`vmi_view` looks at."""
-    meta, spec, status = metadata(vmi), _part(vmi, "spec"), _part(vmi, "status")
-    devices = _part(_part(spec, "domain"), "devices")
-    annotations = _only(_part(meta, "annotations"), SLOTS_ANNOTATION)
+    meta, spec, status = metadata(vmi), part(vmi, "spec"), part(vmi, "status")
+    devices = part(part(spec, "domain"), "devices")
+    annotations = _only(part(meta, "annotations"), SLOTS_ANNOTATION)
     return {
         "metadata": {
             **_only(meta, "namespace", "name", "uid", "resourceVersion", "deletionTimestamp"),
@@ -73,43 +73,43 @@ def essence_of_vmi(vmi: JsonObject) -> JsonObject:
 
 def vmim_view(vmim: JsonObject) -> VmimView:
     """Return what matters of a VirtualMachineInstanceMigration."""
-    meta, status = metadata(vmim), _part(vmim, "status")
-    migration = _part(status, "migrationState")
+    meta, status = metadata(vmim), part(vmim, "status")
+    migration = part(status, "migrationState")
     return VmimView(
-        namespace=_text(meta, "namespace"),
-        name=_text(meta, "name"),
-        uid=MigrationUid(_text(meta, "uid")),
-        vmi_name=_text(_part(vmim, "spec"), "vmiName"),
-        phase=_text(status, "phase"),
-        source_node=_text(migration, "sourceNode"),
-        target_node=_text(migration, "targetNode"),
-        deleting=bool(_text(meta, "deletionTimestamp")),
+        namespace=text(meta, "namespace"),
+        name=text(meta, "name"),
+        uid=MigrationUid(text(meta, "uid")),
+        vmi_name=text(part(vmim, "spec"), "vmiName"),
+        phase=text(status, "phase"),
+        source_node=text(migration, "sourceNode"),
+        target_node=text(migration, "targetNode"),
+        deleting=bool(text(meta, "deletionTimestamp")),
     )
 
 
 def _migration_view(state: JsonObject) -> MigrationView:
     return MigrationView(
-        uid=MigrationUid(_text(state, "migrationUid")),
-        source_node=_text(state, "sourceNode"),
-        target_node=_text(state, "targetNode"),
-        source_pod=_text(state, "sourcePod"),
-        target_pod=_text(state, "targetPod"),
-        start_timestamp=_text(state, "startTimestamp"),
+        uid=MigrationUid(text(state, "migrationUid")),
+        source_node=text(state, "sourceNode"),
+        target_node=text(state, "targetNode"),
+        source_pod=text(state, "sourcePod"),
+        target_pod=text(state, "targetPod"),
+        start_timestamp=text(state, "startTimestamp"),
         target_domain_detected=state.get("targetNodeDomainDetected") is True,
-        target_domain_ready_timestamp=_text(state, "targetNodeDomainReadyTimestamp"),
-        end_timestamp=_text(state, "endTimestamp"),
-        mode=_text(state, "mode"),
+        target_domain_ready_timestamp=text(state, "targetNodeDomainReadyTimestamp"),
+        end_timestamp=text(state, "endTimestamp"),
+        mode=text(state, "mode"),
         completed=state.get("completed") is True,
         failed=state.get("failed") is True,
         abort_requested=state.get("abortRequested") is True,
-        abort_status=_text(state, "abortStatus"),
-        failure_reason=_text(state, "failureReason"),
+        abort_status=text(state, "abortStatus"),
+        failure_reason=text(state, "failureReason"),
     )
 
 
 def _slots(meta: JsonObject, proposed: Sequence[str]) -> tuple[tuple[str, ...], str]:
     """Return the names of the slots, and why those of the VMI are not used."""
-    annotation = _part(meta, "annotations").get(SLOTS_ANNOTATION)
+    annotation = part(meta, "annotations").get(SLOTS_ANNOTATION)
     try:
         if isinstance(annotation, str):
             return parse_slot_names(annotation), ""
@@ -125,7 +125,7 @@ def _proposed_names(devices: JsonObject) -> Sequence[str]:
     found = devices.get("clientDevices")
     if not isinstance(found, list):
         return []
-    names = [_part(device, "usb").get("name") for device in found if isinstance(device, dict)]
+    names = [part(device, "usb").get("name") for device in found if isinstance(device, dict)]
     return [name for name in names if isinstance(name, str)]
 
 
@@ -142,15 +142,5 @@ def _condition(status: JsonObject, kind: str) -> bool | None:
     return None
 
 
-def _part(parent: JsonObject, key: str) -> JsonObject:
-    found = parent.get(key)
-    return found if isinstance(found, dict) else {}
-
-
 def _only(parent: JsonObject, *keys: str) -> JsonObject:
     return {key: parent[key] for key in keys if key in parent}
-
-
-def _text(parent: JsonObject, key: str) -> str:
-    found = parent.get(key)
-    return printable(found) if isinstance(found, str) else ""

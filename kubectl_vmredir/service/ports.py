@@ -20,9 +20,11 @@ if TYPE_CHECKING:
         DeviceUse,
         Identity,
         LocalDevice,
+        MigrationUid,
         Route,
         VmimView,
         VmiRef,
+        VmiUid,
         VmiView,
     )
 
@@ -141,6 +143,88 @@ class Dialer(Protocol):
             listener: Hears what happens on the link.
             ask: Called right before each try, when all that it takes is at hand: to get
                 credentials may last as long as a login does. What it raises ends the dial.
+
+        Raises:
+            VmRedirError: If it cannot be opened; ``retryable`` says whether to try again.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """A pod in which a QEMU of a VMI runs.
+
+    Attributes:
+        vmi: Whose it is; the pod is in the same namespace.
+        uid: Which life of the VM.
+        pod: Name of the pod.
+    """
+
+    vmi: VmiRef
+    uid: VmiUid
+    pod: str
+
+
+@dataclass(frozen=True, slots=True)
+class Launchers:
+    """The pods of a VMI in which commands can be run now.
+
+    Attributes:
+        current: Where the guest runs as far as ``nodeName`` tells: for as long as a migration
+            is under way that is its source. None if there is none.
+        target: Of the migration that was asked about; None if it is not there yet, or any more.
+    """
+
+    current: Launcher | None
+    target: Launcher | None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotOccupancy:
+    """Which slots of a QEMU have a client, whoever that is.
+
+    Attributes:
+        taken: By index; None where nobody knows.
+        doubt: Why something is not known; empty if all is. May hold untrusted text.
+    """
+
+    taken: tuple[bool | None, ...]
+    doubt: str = ""
+
+
+class PodRoute(Protocol):
+    """The pod route: a QEMU's sockets, by commands in its launcher pod."""
+
+    async def launchers(self, vmi: VmiView, migration: MigrationUid | None) -> Launchers:
+        """Find the pods of a VMI.
+
+        Args:
+            vmi: The VM.
+            migration: Whose target is wanted, if one is.
+
+        Raises:
+            ClusterError: If they cannot be listed.
+        """
+
+    async def occupancy(self, launcher: Launcher) -> SlotOccupancy:
+        """Return which slots are taken; what the pod cannot or may not tell is unknown.
+
+        Raises:
+            ClusterError: If the cluster cannot be asked at all.
+        """
+
+    async def dial(
+        self, launcher: Launcher, slot: int, listener: LinkListener, ask: Callable[[], None]
+    ) -> Link:
+        """Open a link to one slot of one QEMU. The caller owns it.
+
+        It is open when something in the pod is connected to the socket: that a client before it
+        has gone is not said by this, but by QEMU's hello. Else as :meth:`Dialer.dial`.
+
+        Args:
+            launcher: Where.
+            slot: Index of the slot.
+            listener: Hears what happens on the link; nothing if it cannot be opened.
+            ask: See there.
 
         Raises:
             VmRedirError: If it cannot be opened; ``retryable`` says whether to try again.
