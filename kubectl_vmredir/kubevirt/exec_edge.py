@@ -1,4 +1,4 @@
-"""What a launcher pod has, and how the edge gets into it.
+"""How the edge gets into a launcher pod.
 
 Facts: docs/facts/exec.md. A torn upload looks to the command like the end of its input, and one
 of the two subprotocols cannot tell the end: so the size is told, and the content is checked in the
@@ -7,50 +7,18 @@ pod before the file gets its name. Loops in a pod are bounded, because nothing e
 
 from __future__ import annotations
 
-import re
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from kubectl_vmredir.kubevirt.exec_probe import PLACES, PodProbe
 from kubectl_vmredir.model import SLOT_COUNT
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from kubectl_vmredir.kubevirt.edge.program import EdgeProgram
     from kubectl_vmredir.kubevirt.exec import PodExec, PodRef
-    from kubectl_vmredir.model import VmiUid
-
-_MAX_PODS: Final = 256
-PLACES: Final = ("/run/kubevirt-private", "/var/run/kubevirt-private", "/tmp", "/dev/shm")  # noqa: S108
-"""Where a folder of ours may be in a pod; 0700, and only if it is ours."""
-_NAME: Final = ".vmredir"
-_TOOLS: Final = frozenset({"ncat", "virsh", "head", "sha256sum"})
-_PLAIN: Final = re.compile(r"[A-Za-z0-9_]{1,32}")
-
-# $1 is the name of our folder, $2 and on where it may be. A program is tried in each: it may be
-# read-only, or forbid to run what lies there.
-_PROBE: Final = """
-umask 077
-for tool in ncat virsh head sha256sum; do
-    command -v "$tool" >/dev/null 2>&1 && echo "tool $tool"
-done
-echo "machine $(uname -m)"
-name=$1; shift
-for place in "$@"; do
-    folder=$place/$name
-    mkdir "$folder" 2>/dev/null
-    [ -d "$folder" ] && [ ! -L "$folder" ] && [ -O "$folder" ] && chmod 700 "$folder" || continue
-    trial=$folder/trial.$$
-    printf '#!/bin/sh\\nexit 0\\n' 2>/dev/null >"$trial"
-    chmod 700 "$trial" 2>/dev/null && "$trial" 2>/dev/null
-    works=$?
-    rm -f "$trial"
-    if [ $works = 0 ]; then echo "folder $folder"; break; fi
-    rmdir "$folder" 2>/dev/null
-done
-echo probed
-"""
+    from kubectl_vmredir.kubevirt.exec_probe import PodTools
 
 # $1 path of the program, $2 its sha256.
 _LOOK: Final = """
@@ -80,31 +48,6 @@ rm -rf "$1"
 
 
 @dataclass(frozen=True, slots=True)
-class PodTools:
-    """What a launcher pod has.
-
-    Attributes:
-        tools: Of ncat, virsh, head and sha256sum those that are there.
-        architecture: As ``uname -m`` says it.
-        folder: Where programs can be put and run; empty if nowhere.
-    """
-
-    tools: frozenset[str]
-    architecture: str
-    folder: str
-
-    @property
-    def why_no_edge(self) -> str:
-        """Why no edge can be put there; empty if it can. One clause, for people."""
-        missing = sorted({"head", "sha256sum"} - self.tools)
-        if missing:
-            return f"the launcher pod has no {' and no '.join(missing)}"
-        if not self.folder:
-            return "the launcher pod has no folder that can be written to and run from"
-        return ""
-
-
-@dataclass(frozen=True, slots=True)
 class InstalledEdge:
     """The edge, in a pod.
 
@@ -123,15 +66,11 @@ class InstalledEdge:
 
         Args:
             slot: Index of the slot.
-            socket: Path of QEMU's socket, see :func:`slot_socket`.
+            socket: Path of QEMU's socket, see
+                :func:`~kubectl_vmredir.kubevirt.pods.slot_socket`.
         """
         assert 0 <= slot < SLOT_COUNT
         return (self.path, f"{self.folder}/{slot}.sock", socket)
-
-
-def slot_socket(vmi: VmiUid, slot: int) -> str:
-    """Return the path of QEMU's socket of a slot, as launcher pods have it."""
-    return f"/run/kubevirt-private/{vmi}/virt-usbredir-{slot}"
 
 
 class PodEdges:
@@ -144,31 +83,18 @@ class PodEdges:
 
     def __init__(self, pod_exec: PodExec, *, places: Sequence[str] = PLACES) -> None:
         self._exec = pod_exec
-        self._places = places
-        self._known: OrderedDict[PodRef, PodTools] = OrderedDict()
+        self._probe = PodProbe(pod_exec, places=places)
 
     async def probe(self, pod: PodRef) -> PodTools:
-        """Return what a pod has; asked once, since the name of a pod is never used again.
-
-        Raises:
-            ExecFailed: If it cannot be asked: it may have no shell.
-            ClusterError: As :meth:`~kubectl_vmredir.kubevirt.exec.PodExec.open`.
-        """
-        if (known := self._known.get(pod)) is not None:
-            return known
-        said = await self._exec.run(pod, _PROBE, _NAME, *self._places, last_word="probed")
-        found = _parse_probe(said, {f"{place}/{_NAME}" for place in self._places})
-        self._known[pod] = found
-        if len(self._known) > _MAX_PODS:
-            self._known.popitem(last=False)
-        return found
+        """Return what a pod has; see :meth:`~kubectl_vmredir.kubevirt.exec_probe.PodProbe.ask`."""
+        return await self._probe.ask(pod)
 
     async def install(self, pod: PodRef, folder: str, program: EdgeProgram) -> InstalledEdge:
         """Put the edge into a pod unless it is there; a torn upload leaves nothing that runs.
 
         Args:
             pod: Where.
-            folder: :attr:`PodTools.folder`.
+            folder: :attr:`~kubectl_vmredir.kubevirt.exec_probe.PodTools.folder`.
             program: For the architecture of the pod.
 
         Raises:
@@ -197,21 +123,4 @@ class PodEdges:
             ClusterError: As :meth:`~kubectl_vmredir.kubevirt.exec.PodExec.open`.
         """
         await self._exec.run(pod, _REMOVE, folder, last_word="removed")
-        self._known.pop(pod, None)  # the next one makes the folder again
-
-
-def _parse_probe(said: str, folders: Collection[str]) -> PodTools:
-    """Read what the probe said; nothing that it cannot have said is taken over."""
-    tools: set[str] = set()
-    architecture = folder = ""
-    for line in said.splitlines():
-        match line.partition(" "):
-            case ("tool", _, value) if value in _TOOLS:
-                tools.add(value)
-            case ("machine", _, value) if _PLAIN.fullmatch(value):
-                architecture = value
-            case ("folder", _, value) if value in folders:
-                folder = value
-            case _:
-                continue
-    return PodTools(frozenset(tools), architecture, folder)
+        self._probe.forget(pod)  # the next one makes the folder again

@@ -13,8 +13,9 @@ import pytest
 from kubectl_vmredir.errors import ExecFailed, Forbidden, VmRedirError
 from kubectl_vmredir.kubevirt.edge.program import EdgeProgram
 from kubectl_vmredir.kubevirt.exec import PodExec, PodRef
-from kubectl_vmredir.kubevirt.exec_edge import InstalledEdge, PodEdges, slot_socket
+from kubectl_vmredir.kubevirt.exec_edge import InstalledEdge, PodEdges
 from kubectl_vmredir.kubevirt.exec_stream import ExecStatus, ExecStream
+from kubectl_vmredir.kubevirt.pods import slot_socket
 from kubectl_vmredir.lab import objects
 from kubectl_vmredir.model import Exact, VmiUid
 from kubectl_vmredir.protocol.edge import QemuSaid
@@ -59,6 +60,9 @@ class EdgeEars:
         if self.stream is not None:
             self.flush()
         self._changed.set()
+
+    def exec_complained(self, complaint: str) -> None:
+        """Nothing to do: what is not right shows in the session."""
 
     def exec_writable(self, writable: bool) -> None:
         """Nothing to do: the window bounds what is queued."""

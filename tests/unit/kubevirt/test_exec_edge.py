@@ -1,4 +1,4 @@
-"""What a pod has, and how the edge gets into it: whole, or not at all."""
+"""How the edge gets into a pod: whole, or not at all."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from kubectl_vmredir.k8s.client import KubeClient
 from kubectl_vmredir.k8s.kubeconfig import ClusterConfig, UserConfig
 from kubectl_vmredir.kubevirt.edge.program import EdgeProgram
 from kubectl_vmredir.kubevirt.exec import PodExec, PodRef
-from kubectl_vmredir.kubevirt.exec_edge import InstalledEdge, PodEdges, PodTools, slot_socket
+from kubectl_vmredir.kubevirt.exec_edge import InstalledEdge, PodEdges
 from kubectl_vmredir.kubevirt.exec_stream import V4, V5
+from kubectl_vmredir.kubevirt.pods import slot_socket
 from kubectl_vmredir.model import VmiUid
 from tests.support.exec_server import ExecServer
 from tests.support.scripted_server import ScriptedServer
@@ -52,59 +53,6 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-async def test_probe_finds_tools_and_a_folder_that_is_ours_alone(world: World) -> None:
-    found = await world.edges.probe(POD)
-
-    assert {"head", "sha256sum"} <= found.tools
-    assert found.architecture == os.uname().machine
-    assert found.folder == str(world.folder)
-    assert found.why_no_edge == ""
-    assert stat.S_IMODE(world.folder.stat().st_mode) == 0o700
-    assert names(world.folder) == []
-
-
-async def test_pod_is_probed_once(world: World) -> None:
-    first = await world.edges.probe(POD)
-    second = await world.edges.probe(POD)
-
-    assert first is second
-    assert len(world.server.commands) == 1
-
-
-async def test_pods_that_are_long_gone_are_forgotten(world: World) -> None:
-    await world.edges.probe(POD)
-    for number in range(256):
-        world.edges._known[PodRef("demo", str(number))] = PodTools(frozenset(), "", "")
-    await world.edges.probe(PodRef("demo", "one-more"))
-
-    await world.edges.probe(POD)
-
-    assert len(world.server.commands) == 3
-
-
-async def test_link_in_the_place_of_our_folder_is_not_used(world: World, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    world.folder.symlink_to(elsewhere)
-
-    found = await world.edges.probe(POD)
-
-    assert found.folder == ""
-    assert names(elsewhere) == []
-
-
-@pytest.mark.parametrize(
-    ("tools", "why"),
-    [
-        (PodTools(frozenset({"head", "sha256sum"}), "x86_64", ""), "no folder"),
-        (PodTools(frozenset({"head"}), "x86_64", "/tmp/x"), "has no sha256sum"),
-        (PodTools(frozenset(), "x86_64", "/tmp/x"), "has no head and no sha256sum"),
-    ],
-)
-def test_why_there_can_be_no_edge_is_said(tools: PodTools, why: str) -> None:
-    assert why in tools.why_no_edge
 
 
 async def test_edge_is_put_there_once_and_can_be_run(world: World) -> None:
