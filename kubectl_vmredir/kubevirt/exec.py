@@ -73,7 +73,22 @@ class PodExec:
             Forbidden: If the user may not do it.
             ClusterError: If it cannot be started; ``retryable`` says whether to try again.
         """
-        return await self._open(pod, command, ExecEars(listener), ask)
+        ears = ExecEars(listener)
+        path = paths.pod_exec(pod.namespace, pod.name, CONTAINER, command)
+
+        async def dial(access: Access) -> Websocket | Refusal:
+            return await websocket.dial(
+                f"{access.server}{path}",
+                access,
+                ears,
+                subprotocols=SUBPROTOCOLS,
+                new_websocket=MessageWebsocket,
+            )
+
+        answer = await dial_as_user(self._client, ask, dial)
+        if isinstance(answer, Refusal):
+            raise _refused(answer, pod)
+        return ExecStream(answer)
 
     async def run(
         self, pod: PodRef, script: str, *arguments: str, last_word: str, stdin: bytes = b""
@@ -93,9 +108,8 @@ class PodExec:
             ClusterError: As :meth:`open`.
         """
         collector = _Collector()
-        ears = ExecEars(collector)
         command = ("sh", "-c", script, "vmredir", *arguments)
-        stream = await self._open(pod, command, ears, lambda: None)
+        stream = await self.open(pod, command, collector, lambda: None)
         try:
             stream.send(stdin)
             async with asyncio.timeout(RUN_TIMEOUT_S):
@@ -107,27 +121,8 @@ class PodExec:
         output = collector.output.decode(errors="replace")
         said, found, rest = output.rpartition(f"{last_word}\n")
         if not found or rest or (said and not said.endswith("\n")):
-            raise ExecFailed(f"pod {pod}: a command failed: {collector.reason(ears)}")
+            raise ExecFailed(f"pod {pod}: a command failed: {collector.reason()}")
         return said
-
-    async def _open(
-        self, pod: PodRef, command: Sequence[str], ears: ExecEars, ask: Callable[[], None]
-    ) -> ExecStream:
-        path = paths.pod_exec(pod.namespace, pod.name, CONTAINER, command)
-
-        async def dial(access: Access) -> Websocket | Refusal:
-            return await websocket.dial(
-                f"{access.server}{path}",
-                access,
-                ears,
-                subprotocols=SUBPROTOCOLS,
-                new_websocket=MessageWebsocket,
-            )
-
-        answer = await dial_as_user(self._client, ask, dial)
-        if isinstance(answer, Refusal):
-            raise _refused(answer, pod)
-        return ExecStream(answer)
 
 
 def _refused(answer: Refusal, pod: PodRef) -> VmRedirError:
@@ -151,11 +146,15 @@ class _Collector:
     def __init__(self) -> None:
         self.output = bytearray()
         self.ended = asyncio.Event()
+        self._complaint = ""
         self._cause: VmRedirError | None = None
         self._status: ExecStatus | None = None
 
     def exec_output(self, data: memoryview) -> None:
         self.output += data[: MAX_OUTPUT_BYTES - len(self.output)]
+
+    def exec_complained(self, complaint: str) -> None:
+        self._complaint = complaint
 
     def exec_writable(self, writable: bool) -> None:
         """Nothing to do: what is sent fits into the buffers."""
@@ -167,9 +166,9 @@ class _Collector:
         self._cause, self._status = cause, status
         self.ended.set()
 
-    def reason(self, ears: ExecEars) -> str:
+    def reason(self) -> str:
         """Return why it has not come to its last word, as far as somebody says."""
-        complaint = printable(ears.stderr.decode(errors="replace"))
+        complaint = printable(self._complaint)
         if self._status is not None and self._status.message:
             return f"{complaint} ({self._status.message})" if complaint else self._status.message
         return complaint or str(self._cause)

@@ -58,7 +58,7 @@ class ExecStatus:
         """Read a Status; one that makes no sense is a failure."""
         try:
             found = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         match found:
             case {"status": "Success"}:
@@ -84,6 +84,9 @@ class ExecListener(Protocol):
 
     def exec_output(self, data: memoryview) -> None:
         """Standard output, at least one byte. The view is valid during the call only."""
+
+    def exec_complained(self, complaint: str) -> None:
+        """Standard error has grown: the beginning of it, up to a limit; untrusted."""
 
     def exec_writable(self, writable: bool) -> None:
         """The write buffer passed its high (False) or low (True) water mark."""
@@ -173,17 +176,13 @@ class ExecStream:
 
 
 class ExecEars:
-    """Tells an exec's listener what a websocket's listener hears.
-
-    Attributes:
-        stderr: The beginning of standard error; untrusted.
-    """
+    """Tells an exec's listener what a websocket's listener hears."""
 
     def __init__(self, listener: ExecListener) -> None:
         self.writable = listener.exec_writable
         self.pong = listener.exec_pong
-        self.stderr = bytearray()
         self._listener = listener
+        self._stderr = bytearray()
         self._status = bytearray()
 
     def received(self, data: memoryview) -> None:
@@ -193,7 +192,9 @@ class ExecEars:
             if payload:  # the first message is empty
                 self._listener.exec_output(payload)
         elif channel == _STDERR:
-            self.stderr += payload[: MAX_STDERR_BYTES - len(self.stderr)]
+            if more := payload[: MAX_STDERR_BYTES - len(self._stderr)]:
+                self._stderr += more
+                self._listener.exec_complained(self._stderr.decode(errors="replace"))
         elif channel == _STATUS:
             self._status += payload[: MAX_STATUS_BYTES - len(self._status)]
 

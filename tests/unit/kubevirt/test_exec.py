@@ -52,6 +52,7 @@ class Ears:
 
     def __init__(self) -> None:
         self.heard = bytearray()
+        self.complaint = ""
         self.round_trips_s: list[float] = []
         self.end: tuple[VmRedirError, ExecStatus | None] | None = None
         self._changed = asyncio.Event()
@@ -59,6 +60,10 @@ class Ears:
     def exec_output(self, data: memoryview) -> None:
         assert len(data) > 0
         self.heard += data
+        self._changed.set()
+
+    def exec_complained(self, complaint: str) -> None:
+        self.complaint = complaint
         self._changed.set()
 
     def exec_writable(self, writable: bool) -> None:
@@ -189,6 +194,16 @@ async def test_exit_code_is_told(world: World) -> None:
     assert ears.end[1].exit_code == 7
 
 
+async def test_standard_error_is_told_apart_from_output(world: World) -> None:
+    ears = Ears()
+    await world.open(ExecServer(), ears, "sh", "-c", "echo one >&2; echo two >&2; echo three")
+
+    await ears.until(lambda: ears.end)
+
+    assert ears.complaint == "one\ntwo\n"
+    assert bytes(ears.heard) == b"three\n"
+
+
 async def test_fragments_belong_to_the_channel_of_their_message(world: World) -> None:
     ears = Ears()
     frames = [
@@ -272,6 +287,7 @@ async def test_connection_that_breaks_ends_it_without_a_status(world: World) -> 
         ),
         (b"no json\x1b", ExecStatus(False, None, "no json\\x1b")),
         (b"[]", ExecStatus(False, None, "[]")),
+        (b"[" * 60_000, ExecStatus(False, None, "[" * 1000 + "...")),
     ],
 )
 def test_status_is_read_or_is_a_failure(body: bytes, status: ExecStatus) -> None:
