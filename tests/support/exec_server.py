@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
@@ -27,11 +27,15 @@ class ExecServer:
     Attributes:
         protocols: Those it speaks.
         tear_after: So many bytes of standard input come to the command, then all is torn.
+        folders: Of the pod, and where they are on this machine: its mounts.
+        path: Where the pod looks for programs; None for where this machine does.
         commands: What was run.
     """
 
     protocols: Sequence[str] = (V5, V4)
     tear_after: int | None = None
+    folders: Mapping[str, str] = field(default_factory=dict)
+    path: str | None = None
     commands: list[list[str]] = field(default_factory=list)
     _exits: asyncio.Queue[int] = field(default_factory=asyncio.Queue)
 
@@ -49,7 +53,8 @@ class ExecServer:
         await exchange.write(exchange.acceptance({"Sec-WebSocket-Protocol": protocol}))
         await exchange.frame(BINARY, bytes([STDOUT]))
         process = await asyncio.create_subprocess_exec(
-            *command,
+            *(self._mounted(argument) for argument in command),
+            env=None if self.path is None else {"PATH": self.path},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -60,6 +65,12 @@ class ExecServer:
             if process.returncode is None:
                 process.kill()
             self._exits.put_nowait(await process.wait())
+
+    def _mounted(self, argument: str) -> str:
+        for folder, place in self.folders.items():
+            if argument.startswith(f"{folder}/"):
+                return place + argument.removeprefix(folder)
+        return argument
 
     async def _carry(
         self, exchange: Exchange, process: asyncio.subprocess.Process, *, half_closes: bool
