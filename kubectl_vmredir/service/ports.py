@@ -217,8 +217,8 @@ class PodRoute(Protocol):
     ) -> Link:
         """Open a link to one slot of one QEMU. The caller owns it.
 
-        It is open when something in the pod is connected to the socket: that a client before it
-        has gone is not said by this, but by QEMU's hello. Else as :meth:`Dialer.dial`.
+        It is open when the socket is connected to. That is so at a taken slot as well, where it
+        waits unheard: only QEMU's hello proves a fresh link. Else as :meth:`Dialer.dial`.
 
         Args:
             launcher: Where.
