@@ -29,8 +29,7 @@ class Lane(IntEnum):
     """What a tier's tests do most of the time. A test of two lanes runs in the higher one."""
 
     WAITING = 0
-    CLUSTERS = 1
-    WORKSTATIONS = 2
+    BOOTING = 1
 
 
 @dataclass(frozen=True)
@@ -112,14 +111,14 @@ TIERS = (
         _QEMU,
         lambda: _programs("qemu-system-x86_64", "dpkg-deb", "apt-get"),
         _GUEST_IMAGE,
-        lane=Lane.CLUSTERS,
+        lane=Lane.BOOTING,
     ),
     Tier(
         "workstation",
         (*_QEMU, "erofs-utils"),
         lambda: _programs("qemu-system-x86_64", "mkfs.erofs", "dpkg-deb", "apt-get"),
         _WORKSTATION_IMAGE,
-        lane=Lane.WORKSTATIONS,
+        lane=Lane.BOOTING,
     ),
     Tier("terminal", ("tmux",), lambda: _programs("tmux")),
     Tier("peers", _KUBECTL, _peers),
@@ -134,7 +133,7 @@ TIERS = (
         (*_KUBECTL, *_QEMU, "ncat", "util-linux"),
         _cluster,
         _GUEST_IMAGE,
-        lane=Lane.CLUSTERS,
+        lane=Lane.BOOTING,
     ),
 )
 
