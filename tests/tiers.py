@@ -18,18 +18,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from ctypes.util import find_library
 from dataclasses import dataclass
-from enum import IntEnum
 
 import pytest
 
 from tests.support.peers import peers_folder
-
-
-class Lane(IntEnum):
-    """What a tier's tests do most of the time. A test of two lanes runs in the higher one."""
-
-    WAITING = 0
-    BOOTING = 1
 
 
 @dataclass(frozen=True)
@@ -41,14 +33,14 @@ class Tier:
         packages: Debian packages that would bring what is missing.
         missing: Says what is missing; empty when all is there.
         prepare: Command to run before the tests.
-        lane: Which tests run beside each other: those of one lane run one after the other.
+        boots: Whether its tests wait for VMs most of the time: they run beside the others then.
     """
 
     marker: str
     packages: tuple[str, ...]
     missing: Callable[[], str]
     prepare: tuple[str, ...] = ()
-    lane: Lane = Lane.WAITING
+    boots: bool = False
 
 
 def _programs(*names: str) -> str:
@@ -111,14 +103,14 @@ TIERS = (
         _QEMU,
         lambda: _programs("qemu-system-x86_64", "dpkg-deb", "apt-get"),
         _GUEST_IMAGE,
-        lane=Lane.BOOTING,
+        boots=True,
     ),
     Tier(
         "workstation",
         (*_QEMU, "erofs-utils"),
         lambda: _programs("qemu-system-x86_64", "mkfs.erofs", "dpkg-deb", "apt-get"),
         _WORKSTATION_IMAGE,
-        lane=Lane.BOOTING,
+        boots=True,
     ),
     Tier("terminal", ("tmux",), lambda: _programs("tmux")),
     Tier("peers", _KUBECTL, _peers),
@@ -133,7 +125,7 @@ TIERS = (
         (*_KUBECTL, *_QEMU, "ncat", "util-linux"),
         _cluster,
         _GUEST_IMAGE,
-        lane=Lane.BOOTING,
+        boots=True,
     ),
 )
 
@@ -161,37 +153,40 @@ def install(packages: Sequence[str]) -> bool:
     return True
 
 
-def _expression(run: Sequence[Tier], barred: Sequence[str], lane: Lane, *, plain: bool) -> str:
-    """Return which tests are to run in a lane, for pytest; empty for none.
+def _expression(run: Sequence[Tier], barred: Sequence[str], *, booting: bool, plain: bool) -> str:
+    """Return which tests are to run, for pytest; empty for none.
 
     Args:
         run: The tiers that are to run.
         barred: Markers of those whose tests must not, whatever else they are marked with.
-        lane: Which of their tests are meant.
-        plain: Whether the tests of no tier are wanted: they wait, too.
+        booting: Whether the tests that boot VMs are meant, or the others.
+        plain: Whether the tests of no tier are wanted: they are among the others.
     """
-    not_here = [*barred, *(tier.marker for tier in run if tier.lane > lane)]
-    refused = [f"not {marker}" for marker in not_here]
-    if plain and lane is Lane.WAITING:
-        return " and ".join(refused)
-    chosen = [tier.marker for tier in run if tier.lane is lane]
-    return " and ".join([f"({' or '.join(chosen)})", *refused]) if chosen else ""
+    chosen = [tier.marker for tier in run if tier.boots is booting]
+    if plain and not booting:
+        # A test of two tiers may boot a VM.
+        barred = [*barred, *(tier.marker for tier in run if tier.boots)]
+        return " and ".join(f"not {marker}" for marker in barred)
+    if not chosen:
+        return ""
+    return " and ".join([f"({' or '.join(chosen)})", *(f"not {marker}" for marker in barred)])
 
 
 def _lanes(run: Sequence[Tier], barred: Sequence[str], *, plain: bool) -> Sequence[Sequence[str]]:
-    """Return what runs side by side, each as arguments for pytest; what computes has its own.
+    """Return the lanes, each as arguments for pytest: what computes, what waits, what boots VMs.
 
     Args:
         run: The tiers that are to run.
         barred: Markers of those whose tests must not, whatever else they are marked with.
         plain: Whether the tests of no tier are wanted.
     """
-    waiting, *booting = (_expression(run, barred, lane, plain=plain) for lane in Lane)
+    resting = _expression(run, barred, booting=False, plain=plain)
+    booting = _expression(run, barred, booting=True, plain=plain)
     others = [f"--ignore={UNIT_TESTS}"] if plain else []
     lanes = [
-        (plain, [UNIT_TESTS, "-m", waiting]),
-        (bool(waiting), [*others, "-m", waiting]),
-        *((bool(chosen), ["-m", chosen]) for chosen in booting),
+        (plain, [UNIT_TESTS, "-m", resting]),
+        (bool(resting), [*others, "-m", resting]),
+        (bool(booting), ["-m", booting]),
     ]
     return [arguments for wanted, arguments in lanes if wanted]
 
