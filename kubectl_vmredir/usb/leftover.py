@@ -46,16 +46,17 @@ def begin_to_give_back(folder: Path, *, root: Path) -> None:
     from kubectl_vmredir.usb.journal import Journal, read_boot_id
 
     journal = Journal(folder, boot_id=read_boot_id(root))
-    for port_path in journal.left():
-        if (child := os.fork()) == 0:
-            # Whose parent is gone is waited for by the system.
-            try:
-                if os.fork() == 0:
-                    _be_apart()
-                    _give_back(journal, port_path, root)
-            finally:
-                os._exit(0)
-        os.waitpid(child, 0)
+    with contextlib.suppress(OSError):  # no process can be had: it is tried again later
+        for port_path in journal.left():
+            if (child := os.fork()) == 0:
+                # Whose parent is gone is waited for by the system.
+                try:
+                    if os.fork() == 0:
+                        _be_apart()
+                        _give_back(journal, port_path, root)
+                finally:
+                    os._exit(0)
+            os.waitpid(child, 0)
 
 
 def _give_back(journal: Journal, port_path: str, root: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from kubectl_vmredir.model import VendorProduct
 from kubectl_vmredir.usb.journal import Claim, FormerDriver, Journal
-from kubectl_vmredir.usb.leftover import open_left
+from kubectl_vmredir.usb.leftover import begin_to_give_back, open_left
 
 PORT = "3-1.4"
 NODE = "dev/bus/usb/003/007"
@@ -148,6 +148,21 @@ def test_what_cannot_be_given_back_stays_written_down(journal: Journal, tmp_path
     left(journal, CLAIM)
 
     begin(journal, tmp_path)
+
+    assert journal.left() == [PORT]
+
+
+def test_program_begins_also_if_no_process_can_be_had(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused() -> int:
+        raise BlockingIOError
+
+    machine_with(tmp_path, address=7)
+    left(journal, CLAIM)
+    monkeypatch.setattr(os, "fork", refused)
+
+    begin_to_give_back(journal.folder, root=tmp_path)
 
     assert journal.left() == [PORT]
 
