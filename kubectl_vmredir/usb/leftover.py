@@ -43,8 +43,12 @@ def begin_to_give_back(folder: Path, *, root: Path) -> None:
                 return
     except OSError:
         return
+    import logging
+
     from kubectl_vmredir.usb.journal import Journal, read_boot_id
 
+    # Nobody has said yet where the log goes: without this, to stderr.
+    logging.getLogger("kubectl_vmredir").addHandler(logging.NullHandler())
     journal = Journal(folder, boot_id=read_boot_id(root))
     with contextlib.suppress(OSError):  # no process can be had: it is tried again later
         for port_path in journal.left():

@@ -152,6 +152,13 @@ def test_what_cannot_be_given_back_stays_written_down(journal: Journal, tmp_path
     assert journal.left() == [PORT]
 
 
+def test_nothing_is_said_before_the_program_is_loaded(journal: Journal, tmp_path: Path) -> None:
+    left(journal, CLAIM)
+    (journal.folder / f"{PORT}.json").write_text("no claim")
+
+    assert begin(journal, tmp_path) == "begun\n"  # and nothing on stderr
+
+
 def test_program_begins_also_if_no_process_can_be_had(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
